@@ -1,0 +1,44 @@
+"""Names that stand in Kubernetes objects: the only place of these string literals."""
+
+from __future__ import annotations
+
+GROUP = "kaito.sh"
+VERSIONS = ("v1alpha1", "v1beta1")
+KIND = "Workspace"
+
+# The original's own names, kept so that its users' selectors and dashboards go on working.
+WORKSPACE = "kaito.sh/workspace"
+WORKSPACE_NAMESPACE = "kaito.sh/workspacenamespace"
+ENABLE_LOAD_BALANCER = "kaito.sh/enablelb"
+
+# Ours.
+DOMAIN = "berth.dev"
+PLAN = "berth.dev/plan"
+"""Annotation of a Workspace: the whole plan as compact JSON."""
+SERVER = "berth.dev/server"
+"""Annotation of a workload: the compact copy of what admission compares."""
+SERVER_DIGEST = "berth.dev/server-digest"
+"""Annotation of a pod template: changes exactly when the pods must."""
+SPEC_DIGEST = "berth.dev/spec-digest"
+CATALOG_DIGEST = "berth.dev/catalog-digest"
+FLEET_DIGEST = "berth.dev/fleet-digest"
+COMPONENT = "app.kubernetes.io/component"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+PART_OF = "app.kubernetes.io/part-of"
+NAME = "app.kubernetes.io/name"
+ROLE = "berth.dev/role"
+"""Label of a pod of several nodes: `leader` or `worker`."""
+
+INSTANCE_TYPE = "node.kubernetes.io/instance-type"
+HOSTNAME = "kubernetes.io/hostname"
+GPU_RESOURCE = "nvidia.com/gpu"
+GPU_TAINT_KEY = "sku"
+GPU_TAINT_VALUE = "gpu"
+
+PORT = 5000
+"""Of the HTTP front in the pod, as in the original."""
+METRICS_PORT = 9090
+ENGINE_PORT = 8080
+"""Of llama-server, on the pod's loopback only."""
+RPC_PORT = 50052
+SERVICE_PORT = 80

@@ -1,0 +1,178 @@
+"""The plan: what `berth render` decides once and what everything downstream obeys.
+
+It travels as JSON (camelCase keys): an annotation of the Workspace, a ConfigMap for people, the watcher's
+input and the pod's settings. Amounts are bytes and tokens; money is per hour of all nodes together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+PLAN_VERSION = 1
+
+Provisioning = Literal["nodeclaim", "machine", "nodepool", "none"]
+Task = Literal["chat", "completion", "embedding", "rerank"]
+EngineVariant = Literal["cuda12", "cuda13", "cpu"]
+
+
+class Frozen(BaseModel):
+    """An immutable value with camelCase JSON keys, which refuses unknown ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """The value as JSON data, absent fields left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class GpuMemory(Frozen):
+    """What one GPU holds of one replica, in bytes; without a capacity where no GPU is named."""
+
+    weights: int
+    kv_cache: int
+    compute: int
+    overhead: int
+    total: int
+    capacity: int | None = None
+
+
+class HostMemory(Frozen):
+    """What one replica's leader holds in host memory, in bytes."""
+
+    weights: int
+    kv_cache: int
+    compute: int
+    total: int
+
+
+class Memory(Frozen):
+    """The memory of one replica, GPU by GPU in the order of the engine's devices."""
+
+    gpus: tuple[GpuMemory, ...]
+    host: HostMemory
+    unit: Literal["bytes"] = "bytes"
+
+
+class Weights(Frozen):
+    """Where a replica's GGUF file comes from; exactly one of `hf`, `image` and `pvc` is set.
+
+    `file` is the file's path below the mounted weights, the first one of a split model. `pinned` says
+    whether the content is fixed by a digest: an image digest, or the sha256 of every file.
+    """
+
+    hf: str | None = None
+    revision: str | None = None
+    token_secret: str | None = None
+    image: str | None = None
+    pull_secrets: tuple[str, ...] = ()
+    pvc: str | None = None
+    file: str
+    size: int
+    sha256: str | None = None
+    pinned: bool = False
+
+
+class Server(Frozen):
+    """What runs in the pod. `context_size` is tokens per slot; llama-server's `-c` is the total."""
+
+    model: str
+    alias: str
+    quantization: str
+    task: Task = "chat"
+    context_size: int
+    parallel: int
+    batch: int = 2048
+    ubatch: int = 512
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+    flash_attention: bool = True
+    kv_unified: bool = False
+    gpu_layers: int
+    gpus: int
+    """GPUs of one replica, over all its nodes."""
+    tensor_split: tuple[int, ...] = ()
+    """The engine's `--tensor-split`, one number per GPU; empty on a single GPU."""
+    variant: EngineVariant = "cuda13"
+    extra_args: tuple[str, ...] = ()
+
+    def argv(self, model_path: str) -> list[str]:
+        """The engine's whole command line, every flag explicit; see `berth.argv`."""
+        from berth import argv
+
+        return argv.llama_server(self, model_path)
+
+
+class NodeRequest(Frozen):
+    """The nodes of a Workspace: `count` of `instance_type`, or of the first fallback to be had."""
+
+    instance_type: str | None
+    fallback_instance_types: tuple[str, ...] = ()
+    count: int
+    gpus_per_node: int
+    gpu_model: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    preferred: tuple[str, ...] = ()
+    disk: int = 0
+    """Bytes of the node's own disk that images, weights and logs need."""
+    provisioning: Provisioning = "nodeclaim"
+
+
+class Cost(Frozen):
+    """What the nodes cost, where every price is known."""
+
+    per_hour: float
+    currency: str
+    as_of: str
+
+
+class Plan(Frozen):
+    """One Workspace's plan. A `template` Workspace has no server, memory or weights."""
+
+    version: int = PLAN_VERSION
+    name: str
+    namespace: str | None = None
+    spec_digest: str
+    catalog_digest: str
+    fleet_digest: str | None = None
+    nodes: NodeRequest
+    replicas: int
+    gpus_per_replica: int
+    nodes_per_replica: int
+    server: Server | None = None
+    memory: Memory | None = None
+    weights: Weights | None = None
+    surge: bool = False
+    """Whether the planned nodes hold one replica more than asked, so that a rollout may surge."""
+    cost: Cost | None = None
+    warnings: tuple[str, ...] = ()
+    explanation: tuple[str, ...] = ()
+    """Why this and not less: one sentence each, for people."""
+
+    def dumps(self) -> str:
+        """The plan as one line of canonical JSON."""
+        return canonical(self.to_json())
+
+    @property
+    def server_digest(self) -> str:
+        """Changes exactly when the pods must be replaced."""
+        return digest({
+            "server": self.server.to_json() if self.server else None,
+            "weights": self.weights.to_json() if self.weights else None,
+            "gpusPerReplica": self.gpus_per_replica,
+            "nodesPerReplica": self.nodes_per_replica,
+        })
+
+
+def canonical(data: Any) -> str:
+    """JSON with sorted keys and no blanks: the same data, the same text."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(data: Any) -> str:
+    """A short name for JSON data: `sha256:` and the first 16 hexadecimal digits."""
+    return "sha256:" + hashlib.sha256(canonical(data).encode()).hexdigest()[:16]

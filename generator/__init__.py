@@ -1,0 +1,1 @@
+"""The CLI: a git tree of Workspaces becomes plans and manifests."""

@@ -1,0 +1,1 @@
+"""What webhook and watcher share of Kubernetes."""

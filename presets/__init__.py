@@ -1,0 +1,1 @@
+"""The catalogue's data, read as package resources by `berth.catalog`; it holds no code."""

@@ -1,0 +1,1 @@
+"""What runs in the pod: the engine, its weights and the HTTP front."""

@@ -1,0 +1,1 @@
+"""The node-watcher: plans become GPU nodes, and Workspaces get their status."""

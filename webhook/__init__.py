@@ -1,0 +1,1 @@
+"""Admission: the rules and the planner behind a Kubernetes webhook."""
