@@ -98,6 +98,10 @@ class Server(Frozen):
     tensor_split: tuple[int, ...] = ()
     """The engine's `--tensor-split`, one number per GPU; empty on a single GPU."""
     variant: EngineVariant = "cuda13"
+    cache_ram: int = 1024**3
+    """Host memory in bytes for prompts that were seen before; the engine's own default is 8 GiB."""
+    context_checkpoints: int = 8
+    """Host copies of sliding-window and recurrent state per slot."""
     extra_args: tuple[str, ...] = ()
 
     def argv(self, model_path: str) -> list[str]:

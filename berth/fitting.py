@@ -1,0 +1,150 @@
+"""How many GPUs one replica takes on a given instance type, and how much context then fits.
+
+A replica takes the fewest GPUs that hold it: first of one node, then, where several nodes are allowed,
+all GPUs of two nodes and more. The figures come from `berth.engine`; nothing here estimates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+from berth.engine import memory as engine
+
+if TYPE_CHECKING:
+    from berth.engine.layouts import Layout
+    from berth.instances import InstanceType
+    from berth.models import Model
+    from berth.plans import Memory
+
+MOST_NODES_PER_REPLICA = 8
+"""More would put a network hop between a handful of layers; no published model needs it."""
+SMALLEST_CONTEXT = 256
+"""Tokens per slot; the engine pads contexts to multiples of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one replica asks, apart from GPUs. `context_size` is tokens per slot.
+
+    Two demands are equal where the model's digest and all settings are: measurements are remembered by it.
+    """
+
+    model: Model = field(compare=False)
+    model_digest: str
+    quantization: str
+    layout: Layout = field(compare=False)
+    context_size: int | Literal["auto"]
+    parallel: int
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+    batch: int = 2048
+    ubatch: int = 512
+    embeddings: bool = False
+
+    @property
+    def wanted_context(self) -> int:
+        """The context that decides how many GPUs a replica takes; `auto` grows beyond it afterwards."""
+        return self.model.default_context if self.context_size == "auto" else self.context_size
+
+    def settings(self, context_size: int, gpus: int) -> engine.Settings:
+        """The engine's settings for a context per slot and a number of equal GPUs."""
+        return engine.Settings(
+            context=context_size * self.parallel,
+            parallel=self.parallel,
+            cache_type_k=self.cache_type_k,
+            cache_type_v=self.cache_type_v,
+            ubatch=self.ubatch,
+            batch=self.batch,
+            embeddings=self.embeddings,
+            gpus=gpus,
+            tensor_split=(1,) * gpus if gpus > 1 else (),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """One replica on GPUs of an instance type, with the figures that were compared."""
+
+    instance: InstanceType
+    gpus: int
+    nodes: int
+    context_size: int
+    memory: Memory
+
+    @property
+    def missing(self) -> int:
+        """Bytes that the fullest GPU lacks; zero or less where it fits."""
+        return max(gpu.total for gpu in self.memory.gpus) - self.instance.gpu_memory
+
+    @property
+    def fits(self) -> bool:
+        return self.missing <= 0
+
+    @property
+    def spare_share(self) -> float:
+        """The unused share of the fullest GPU's memory."""
+        return -self.missing / self.instance.gpu_memory
+
+    @property
+    def replicas_per_node(self) -> int:
+        """Replicas side by side on one node; zero where a replica needs several nodes."""
+        return self.instance.gpu_count // self.gpus if self.nodes == 1 else 0
+
+
+@lru_cache(maxsize=65_536)
+def measure(demand: Demand, instance: InstanceType, gpus: int, context_size: int) -> Fit:
+    """Return what a replica takes on `gpus` GPUs, whether it fits or not."""
+    memory = engine.footprint(
+        demand.layout, demand.settings(context_size, gpus), engine.overhead(instance.gpu_model)
+    )
+    per_node = instance.gpu_count
+    nodes = -(-gpus // per_node)
+    gpus_with_capacity = tuple(
+        gpu.model_copy(update={"capacity": instance.gpu_memory}) for gpu in memory.gpus
+    )
+    return Fit(instance, gpus, nodes, context_size, memory.model_copy(update={"gpus": gpus_with_capacity}))
+
+
+@lru_cache(maxsize=65_536)
+def attempts(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> tuple[Fit, ...]:
+    """Return every number of GPUs tried, fewest first, up to the first that fits.
+
+    The last one tells the outcome; those before it say why less is not enough.
+    """
+    layers = demand.layout.hyperparameters.block_count
+    counts = [gpus for gpus in range(1, instance.gpu_count + 1) if gpus <= layers + 1]
+    counts += [instance.gpu_count * n for n in range(2, most_nodes + 1) if instance.gpu_count * n <= layers + 1]
+    tried: list[Fit] = []
+    for gpus in counts:
+        fit = measure(demand, instance, gpus, demand.wanted_context)
+        tried.append(fit)
+        if fit.fits:
+            break
+    return tuple(tried)
+
+
+def with_context(demand: Demand, fit: Fit) -> Fit:
+    """Return the fit with its final context: the asked one, or the largest that fits for `auto`."""
+    if demand.context_size != "auto":
+        return fit
+    largest = largest_context(demand, fit.instance, fit.gpus)
+    return fit if largest <= fit.context_size else measure(demand, fit.instance, fit.gpus, largest)
+
+
+@lru_cache(maxsize=4_096)
+def largest_context(demand: Demand, instance: InstanceType, gpus: int) -> int:
+    """Return the largest context per slot, in tokens, that fits up to the trained one; 0 where none does."""
+    return engine.largest_context(
+        demand.layout,
+        demand.settings(SMALLEST_CONTEXT, gpus),
+        instance.gpu_memory,
+        engine.overhead(instance.gpu_model),
+        demand.model.trained_context,
+    )
+
+
+def with_quantization(demand: Demand, quantization: str) -> Demand:
+    """Return the same demand for another quantization of the same model."""
+    return replace(demand, quantization=quantization, layout=demand.model.layout(quantization))

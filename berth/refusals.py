@@ -1,0 +1,217 @@
+"""The planner's words: what is short, by how much, and what to write instead.
+
+The CLI and the webhook show these texts as they are. Amounts of memory are told in GiB.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from berth import choosing, fitting
+from berth.problems import Path, Problem
+from berth.quantities import gib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from berth.catalog import Catalog
+    from berth.fitting import Demand, Fit
+    from berth.fleet import Fleet
+    from berth.instances import InstanceType
+    from berth.models import Model
+    from berth.plans import Weights
+    from berth.workspaces import Workspace
+
+TIGHT_SHARE = 0.10
+"""Below this share of spare memory a plan carries a warning."""
+CACHE_TYPES = ("f16", "bf16", "q8_0", "q4_0")
+"""KV types whose flash-attention kernels are in the CUDA builds; K and V must be of one type."""
+_INSTANCE: Path = ("resource", "instanceType")
+_COUNT: Path = ("resource", "count")
+_OURS: Path = ("inference", "llamacpp")
+
+
+def unknown(path: Path, value: str, error: Exception, rule: str) -> Problem:
+    """Turn a catalogue's `Unknown…` error, which names the nearest names, into a problem."""
+    reason, _, fix = str(error).partition("; ")
+    return Problem(path, value, reason, fix, rule=rule)
+
+
+def unknown_quantization(asked: str, model: Model) -> Problem:
+    offered = ", ".join(model.quantizations)
+    reason = f"{model.name} is not offered in the quantization {asked!r}"
+    return Problem((*_OURS, "quantization"), asked, reason, f"write one of {offered}", rule="quantization")
+
+
+def cache_types(cache_type_k: str, cache_type_v: str) -> Iterator[Problem]:
+    """Yield what the CUDA builds of the engine cannot serve."""
+    for field, value in (("cacheTypeK", cache_type_k), ("cacheTypeV", cache_type_v)):
+        if value not in CACHE_TYPES:
+            reason = f"the engine's CUDA builds have no flash attention for a KV cache of type {value!r}"
+            yield Problem((*_OURS, field), value, reason, f"write one of {', '.join(CACHE_TYPES)}", rule="cache-type")
+    if cache_type_k != cache_type_v and {cache_type_k, cache_type_v} <= set(CACHE_TYPES):
+        reason = f"the KV cache mixes {cache_type_k} for K with {cache_type_v} for V, for which there is no flash attention"
+        fix = f"write cacheTypeK: {cache_type_v}, or cacheTypeV: {cache_type_k}"
+        yield Problem((*_OURS, "cacheTypeK"), cache_type_k, reason, fix, rule="cache-type")
+
+
+def too_old(instance: InstanceType, catalog: Catalog) -> Problem:
+    reason = (
+        f"{instance.name} has {instance.gpu_model} of compute capability {instance.compute_capability}, "
+        f"and the engine's builds start at {choosing.OLDEST_COMPUTE_CAPABILITY}"
+    )
+    return Problem(_INSTANCE, instance.name, reason, "choose an instance type of Volta or newer", rule="too-old")
+
+
+def candidates(catalog: Catalog, fleet: Fleet) -> list[InstanceType]:
+    """Return the instance types that may be chosen where a spec names none."""
+    own = [catalog.instance_type(entry["name"]) for entry in fleet.instance_types]
+    if fleet.provisioning == "none" and own:
+        return own
+    return choosing.usable(catalog.instance_types.values(), fleet.cloud)
+
+
+def too_small(
+    workspace: Workspace,
+    demand: Demand,
+    instance: InstanceType,
+    tried: Sequence[Fit],
+    catalog: Catalog,
+    fleet: Fleet,
+    most_nodes: int,
+) -> Problem:
+    """Say what is short on the named instance type and everything that would fit instead."""
+    best = tried[-1]
+    count = workspace.resource.count or 1
+    reason = f"{need(demand, best)}; {supply(instance)}, so each GPU is short of {gib(best.missing)}"
+    if most_nodes == 1 and count > 1:
+        reason += (
+            f". {count} nodes would be joined over the engine's RPC, which has no authentication, and the "
+            "fleet file does not declare networkPolicy: enforced"
+        )
+    fixes = list(_alternatives(workspace, demand, instance, best, catalog, fleet, most_nodes))
+    fix = "write " + ", or ".join(fixes) if fixes else "choose a smaller model"
+    return Problem(_INSTANCE, workspace.resource.instance_type, reason, fix, rule="fit")
+
+
+def _alternatives(
+    workspace: Workspace,
+    demand: Demand,
+    instance: InstanceType,
+    best: Fit,
+    catalog: Catalog,
+    fleet: Fleet,
+    most_nodes: int,
+) -> Iterator[str]:
+    replicas = workspace.inference.llamacpp.replicas or 1
+    pool = tuple(choosing.usable(catalog.instance_types.values(), instance.cloud))
+    found = choosing.choices(demand, pool, replicas, workspace.resource.count, most_nodes)
+    if found:
+        choice = found[0]
+        yield f"instanceType: {choice.fit.instance.name} ({supply(choice.fit.instance)})"
+    context = fitting.largest_context(demand, instance, best.gpus)
+    if context >= fitting.SMALLEST_CONTEXT and context < demand.wanted_context:
+        yield f"contextSize: {context}"
+    for name in demand.model.quantizations:
+        smaller = fitting.with_quantization(demand, name)
+        if _bytes(smaller) < _bytes(demand) and fitting.attempts(smaller, instance, most_nodes)[-1].fits:
+            yield f"quantization: {name}"
+            break
+
+
+def nothing_fits(
+    workspace: Workspace, demand: Demand, pool: Sequence[InstanceType], fleet: Fleet, most_nodes: int
+) -> Problem:
+    """Say why no instance type holds a replica."""
+    if not pool:
+        reason = f"the catalogue has no usable instance type of the cloud {fleet.cloud!r}"
+        return Problem(_INSTANCE, None, reason, "add instanceTypes to berth.yaml", rule="fit")
+    largest = max(pool, key=lambda instance: (instance.gpu_count * instance.gpu_memory, instance.name))
+    tried = fitting.attempts(demand, largest, most_nodes)
+    best = tried[-1]
+    if best.fits:
+        asked = workspace.inference.llamacpp.replicas or 1
+        reason = f"{asked} replicas do not fit on {workspace.resource.count} nodes of any instance type"
+        return Problem(_COUNT, workspace.resource.count, reason, "raise count or lower replicas", rule="fit")
+    reason = f"{need(demand, best)}; the largest instance type is {supply(largest)}"
+    fixes = []
+    context = fitting.largest_context(demand, largest, best.gpus)
+    if fitting.SMALLEST_CONTEXT <= context < demand.wanted_context:
+        fixes.append(f"inference.llamacpp.contextSize: {context}")
+    for name in demand.model.quantizations:
+        smaller = fitting.with_quantization(demand, name)
+        if _bytes(smaller) < _bytes(demand) and fitting.attempts(smaller, largest, most_nodes)[-1].fits:
+            fixes.append(f"inference.llamacpp.quantization: {name}")
+            break
+    if most_nodes == 1:
+        fixes.append("networkPolicy: enforced in berth.yaml, where the cluster enforces it, for several nodes")
+    return Problem(("inference", "preset", "name"), demand.model.name, reason, "write " + ", or ".join(fixes), rule="fit")
+
+
+def too_few_nodes(count: int, asked: int, room: int, fit: Fit) -> Problem:
+    needed = choosing.nodes_for(fit, asked)
+    reason = f"{asked} replicas need {needed} nodes of {fit.instance.name}, and count is {count}, which holds {room}"
+    return Problem(_COUNT, count, reason, f"write count: {needed}, or replicas: {room}", rule="count")
+
+
+def need(demand: Demand, fit: Fit) -> str:
+    """What a replica takes: `llama-2-70b Q4_K_M with 4 slots of 4096 tokens needs …`."""
+    fullest = max(fit.memory.gpus, key=lambda gpu: gpu.total)
+    where = "one GPU" if fit.gpus == 1 else f"each of {fit.gpus} GPUs"
+    return (
+        f"{demand.model.name} {demand.quantization} with {_slots(demand.parallel)} of {fit.context_size} tokens "
+        f"needs {gib(fullest.total)} on {where} (weights {gib(fullest.weights)}, KV cache "
+        f"{gib(fullest.kv_cache)}, compute {gib(fullest.compute)}, CUDA {gib(fullest.overhead)})"
+    )
+
+
+def supply(instance: InstanceType) -> str:
+    """What an instance type has: `Standard_NC12s_v3 has 2 × NVIDIA V100 of 15.8 GiB`."""
+    return f"{instance.name} has {instance.gpu_count} × {instance.gpu_model} of {gib(instance.gpu_memory)}"
+
+
+def warnings(
+    workspace: Workspace, demand: Demand, fit: Fit, nodes: int, replicas: int, source: Weights
+) -> Iterator[Problem]:
+    """Yield what a person should know of a plan that fits."""
+    if fit.spare_share < TIGHT_SHARE:
+        spare = f"{gib(-fit.missing)} of {gib(fit.instance.gpu_memory)} per GPU"
+        yield _warning(_INSTANCE, fit.instance.name, f"fits with {fit.spare_share:.1%} to spare: {spare}", "tight")
+    if fit.context_size > demand.model.trained_context:
+        reason = f"contextSize {fit.context_size} is beyond the {demand.model.trained_context} tokens of training"
+        yield _warning((*_OURS, "contextSize"), fit.context_size, reason, "beyond-training")
+    idle = nodes * fit.instance.gpu_count - replicas * fit.gpus
+    if idle > 0 and fit.nodes == 1:
+        room = nodes * fit.replicas_per_node
+        more = f"; replicas: {room} would use them" if room > replicas else ""
+        reason = f"{idle} of {nodes * fit.instance.gpu_count} GPUs stay idle{more}"
+        yield _warning((*_OURS, "replicas"), replicas, reason, "idle-gpus")
+    if fit.instance.retired:
+        reason = f"{fit.instance.name} is retired by its cloud: {fit.instance.retired}"
+        yield _warning(_INSTANCE, fit.instance.name, reason, "retired")
+    if not source.pinned:
+        reason = "the weights are Unpinned: no digest fixes their content"
+        yield _warning((*_OURS, "weights"), None, reason, "unpinned")
+    if demand.model.gated and source.hf and not source.token_secret:
+        reason = f"{source.hf} is gated: name a Secret with HF_TOKEN in presetOptions.modelAccessSecret"
+        yield _warning(("inference", "preset", "presetOptions"), None, reason, "gated")
+
+
+def _warning(path: Path, value: object, reason: str, rule: str) -> Problem:
+    return Problem(path, value, reason, severity="warning", rule=rule)
+
+
+def explanation(demand: Demand, fit: Fit, less: Sequence[Fit]) -> Iterator[str]:
+    """Yield why this plan and not less: the choice, then the next smaller one and what it lacks."""
+    yield f"{need(demand, fit)}; {supply(fit.instance)}"
+    for smaller in less[-1:]:
+        gpus = "1 GPU" if smaller.gpus == 1 else f"{smaller.gpus} GPUs"
+        yield f"{gpus} of {smaller.instance.name} would be short of {gib(smaller.missing)} each"
+
+
+def _slots(parallel: int) -> str:
+    return "1 slot" if parallel == 1 else f"{parallel} slots"
+
+
+def _bytes(demand: Demand) -> int:
+    return sum(tensor.size for tensor in demand.layout.tensors)

@@ -1,0 +1,139 @@
+"""The one rule engine: the CLI's `check` and the webhook call it and show its words as they are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from berth import sizing
+from berth.errors import NoFit
+from berth.problems import Path, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from berth.catalog import Catalog
+    from berth.fleet import Fleet
+    from berth.plans import Plan
+    from berth.workspaces import Reading
+
+_HOURS_PER_MONTH = 730
+"""8,760 hours a year over twelve months, as clouds count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Every problem of one Workspace, and its plan where no error stands against it."""
+
+    problems: tuple[Problem, ...]
+    plan: Plan | None
+
+    @property
+    def valid(self) -> bool:
+        """Warnings alone do not make a Workspace invalid."""
+        return not any(problem.severity == "error" for problem in self.problems)
+
+
+def judge(reading: Reading, catalog: Catalog, fleet: Fleet) -> Verdict:
+    """Return everything that is wrong with a Workspace, and its plan if it can run.
+
+    A field that could not be read hides no problem of another field: only where the sizing itself would
+    need that field is nothing said of the fit.
+    """
+    found = list(reading.problems)
+    workspace = reading.workspace
+    if workspace is None:
+        return Verdict(tuple(found), None)
+    if any(_matters_to_sizing(problem) for problem in found):
+        found += [problem for problem in sizing.names(workspace, catalog) if not _told(problem, found)]
+        return Verdict(_ordered(found), None)
+    try:
+        decision = sizing.decide(workspace, catalog, fleet)
+    except NoFit as error:
+        return Verdict(_ordered([*found, *error.problems]), None)
+    verdict = Verdict(_ordered([*found, *decision.warnings]), decision.plan)
+    return verdict if verdict.valid else Verdict(verdict.problems, None)
+
+
+def check(reading: Reading, catalog: Catalog, fleet: Fleet) -> list[Problem]:
+    """Return every problem of one Workspace."""
+    return list(judge(reading, catalog, fleet).problems)
+
+
+def over_budget(plans: Iterable[Plan], fleet: Fleet) -> list[tuple[Plan, Problem]]:
+    """Return, for each Workspace of a namespace whose budget the plans together exceed, that problem.
+
+    An unknown price is refused where a budget is money: it can't be shown to be kept.
+    """
+    by_namespace: dict[str, list[Plan]] = defaultdict(list)
+    for plan in plans:
+        by_namespace[plan.namespace or "default"].append(plan)
+    found: list[tuple[Plan, Problem]] = []
+    for namespace, members in by_namespace.items():
+        budget = fleet.budgets.get(namespace)
+        if budget is None:
+            continue
+        if budget.gpus is not None:
+            total = sum(plan.nodes.count * plan.nodes.gpus_per_node for plan in members)
+            if total > budget.gpus:
+                reason = f"namespace {namespace} would take {total} GPUs, and its budget is {budget.gpus}"
+                found += [(plan, _budget(reason, plan.nodes.count)) for plan in members]
+        if budget.cost_per_month is not None:
+            unpriced = [plan for plan in members if plan.cost is None]
+            for plan in unpriced:
+                reason = (
+                    f"namespace {namespace} has a budget of {budget.cost_per_month:g} a month, "
+                    f"and the price of {plan.nodes.instance_type} is unknown"
+                )
+                problem = Problem(
+                    ("resource", "instanceType"), plan.nodes.instance_type, reason, "add it to prices in berth.yaml",
+                    rule="budget",
+                )  # fmt: skip
+                found.append((plan, problem))
+            month = sum(plan.cost.per_hour for plan in members if plan.cost) * _HOURS_PER_MONTH
+            if month > budget.cost_per_month:
+                reason = (
+                    f"namespace {namespace} would cost {month:.0f} a month, "
+                    f"and its budget is {budget.cost_per_month:g}"
+                )
+                found += [(plan, _budget(reason, plan.nodes.count)) for plan in members]
+    return found
+
+
+def _budget(reason: str, count: int) -> Problem:
+    fix = "take fewer or cheaper nodes, or raise the budget in berth.yaml"
+    return Problem(("resource", "count"), count, reason, fix, rule="budget")
+
+
+_SIZING: tuple[Path, ...] = (
+    ("resource", "count"),
+    ("resource", "instanceType"),
+    ("inference", "preset"),
+    ("inference", "template"),
+    ("inference", "llamacpp", "quantization"),
+    ("inference", "llamacpp", "contextSize"),
+    ("inference", "llamacpp", "parallel"),
+    ("inference", "llamacpp", "cacheTypeK"),
+    ("inference", "llamacpp", "cacheTypeV"),
+    ("inference", "llamacpp", "replicas"),
+)
+
+
+def _matters_to_sizing(problem: Problem) -> bool:
+    """A sizing field is broken or missing, or a misspelt field may have been meant for one."""
+    if problem.severity != "error":
+        return False
+    path = problem.path
+    if problem.rule == "unknown-field":
+        return path[0] in ("resource", "inference") and "template" not in path and "pod" not in path
+    return any(path[: len(field)] == field or field[: len(path)] == path for field in _SIZING)
+
+
+def _told(problem: Problem, found: list[Problem]) -> bool:
+    return any(other.path == problem.path for other in found)
+
+
+def _ordered(found: list[Problem]) -> tuple[Problem, ...]:
+    """Errors before warnings; otherwise in the order of the document's own checks."""
+    return tuple(sorted(found, key=lambda problem: problem.severity != "error"))

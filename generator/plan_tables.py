@@ -1,0 +1,146 @@
+"""Plans for people: a table for terminals, Markdown for pull requests, and what a change makes of them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from berth.quantities import gib
+from generator import reports
+
+if TYPE_CHECKING:
+    from berth.plans import Plan
+    from generator.study import Study, Subject
+
+_HEAD = ("Workspace", "Model", "Nodes", "Replicas", "GPUs each", "Memory of the fullest GPU", "Context", "Per hour")
+
+
+def show(study: Study, before: Study | None = None) -> None:
+    """Print the plans as a table, and below it each one's memory and reasons."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if before is not None:
+        console.print(markdown(study, before), markup=False, highlight=False)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in _HEAD:
+        table.add_column(column, overflow="fold")
+    for subject in study.subjects:
+        if subject.plan is not None:
+            table.add_row(*_row(subject, subject.plan))
+    if table.row_count:
+        console.print(table)
+    for subject in study.subjects:
+        if subject.plan is not None:
+            _details(console, subject, subject.plan)
+    total = _total(study)
+    if total:
+        console.print(f"\nTotal: {total}", highlight=False)
+
+
+def _details(console: Any, subject: Subject, plan: Plan) -> None:
+    console.print(f"\n[bold]{_title(subject)}[/bold]", highlight=False)
+    for sentence in plan.explanation:
+        console.print(f"  {sentence}", markup=False, highlight=False, soft_wrap=True)
+    for warning in plan.warnings:
+        console.print("  [yellow]warning:[/yellow]", end=" ")
+        console.print(warning, markup=False, highlight=False, soft_wrap=True)
+
+
+def markdown(study: Study, before: Study | None = None) -> str:
+    """The plans as Markdown; with `before`, only what differs, each number as old → new."""
+    old = {_key(subject): subject for subject in before.subjects} if before else {}
+    lines = ["| " + " | ".join(_HEAD) + " |", "|" + " --- |" * len(_HEAD)]
+    rows = []
+    for subject in study.subjects:
+        if subject.document is None:
+            continue
+        previous = old.pop(_key(subject), None)
+        cells = _cells(subject)
+        if before is not None:
+            earlier = _cells(previous) if previous else None
+            if earlier == cells:
+                continue
+            cells = [_change(was, now) for was, now in zip(earlier or [""] * len(cells), cells, strict=True)]
+        rows.append(cells)
+    for subject in old.values():
+        if subject.document is not None:
+            rows.append([f"{_title(subject)} (removed)", *["–"] * (len(_HEAD) - 1)])
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    if before is not None and not rows:
+        return "No Workspace's plan changes."
+    total, earlier_total = _total(study), _total(before) if before else ""
+    if total or earlier_total:
+        lines += ["", f"Total: {_change(earlier_total, total) if before else total}"]
+    for subject in study.subjects:
+        lines += [f"- `{_title(subject)}`: {located.problem.message}" for located in subject.problems]
+    return "\n".join(lines)
+
+
+def changes_json(before: Study, after: Study) -> str:
+    """The plans with what they were: `before` is null for a new Workspace, `after` for a removed one."""
+    old = {_key(subject): subject for subject in before.subjects if subject.document is not None}
+    new = {_key(subject): subject for subject in after.subjects if subject.document is not None}
+    changes = [
+        {
+            "namespace": namespace,
+            "name": name,
+            "before": reports.planned(old[key]) if key in old else None,
+            "after": reports.planned(new[key]) if key in new else None,
+        }
+        for key in sorted({*old, *new}, key=str)
+        for namespace, name in [key]
+    ]
+    workspaces = [reports.planned(subject) for subject in after.subjects]
+    return json.dumps({"workspaces": workspaces, "changes": changes}, indent=2, ensure_ascii=False)
+
+
+def _cells(subject: Subject) -> list[str]:
+    if subject.plan is None:
+        return [_title(subject), "refused", *[""] * (len(_HEAD) - 2)]
+    return list(_row(subject, subject.plan))
+
+
+def _row(subject: Subject, plan: Plan) -> tuple[str, ...]:
+    nodes = f"{plan.nodes.count} × {plan.nodes.instance_type or 'any'}"
+    model = f"{plan.server.model} {plan.server.quantization}" if plan.server else "own pod template"
+    memory = ""
+    if plan.memory is not None:
+        fullest = max(plan.memory.gpus, key=lambda gpu: gpu.total)
+        memory = gib(fullest.total) + (f" of {gib(fullest.capacity)}" if fullest.capacity else "")
+    context = f"{plan.server.parallel} × {plan.server.context_size}" if plan.server else ""
+    cost = f"{plan.cost.per_hour:.2f} {plan.cost.currency}" if plan.cost else "unknown"
+    return (_title(subject), model, nodes, str(plan.replicas), str(plan.gpus_per_replica), memory, context, cost)
+
+
+def _total(study: Study) -> str:
+    plans = study.plans
+    if not plans:
+        return ""
+    gpus = sum(plan.nodes.count * plan.nodes.gpus_per_node for plan in plans)
+    nodes = sum(plan.nodes.count for plan in plans)
+    text = f"{nodes} nodes, {gpus} GPUs"
+    costs: dict[str, float] = {}
+    for plan in plans:
+        if plan.cost is not None:
+            costs[plan.cost.currency] = costs.get(plan.cost.currency, 0.0) + plan.cost.per_hour
+    for currency, amount in sorted(costs.items()):
+        text += f", {amount:.2f} {currency} per hour"
+    unknown = sum(plan.cost is None for plan in plans)
+    return text + (f", {unknown} of unknown price" if unknown else "")
+
+
+def _title(subject: Subject) -> str:
+    return f"{subject.namespace}/{subject.name}" if subject.namespace else str(subject.name)
+
+
+def _key(subject: Subject) -> tuple[str | None, str | None]:
+    return (subject.namespace, subject.name)
+
+
+def _change(was: str, now: str) -> str:
+    if was == now:
+        return now
+    return f"{was} → {now}" if was else f"{now} (new)" if now else now

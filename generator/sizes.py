@@ -1,0 +1,154 @@
+"""The work behind `berth size`: a preset or a file's header becomes figures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from berth import catalog, models
+from berth.engine import gguf, layouts, memory
+from berth.errors import BerthError
+from berth.quantities import gib
+
+if TYPE_CHECKING:
+    from berth.engine.layouts import Layout
+    from berth.plans import Memory
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The command's arguments; None where the preset or the model decides."""
+
+    model: str
+    quantization: str | None
+    context: int | None
+    parallel: int
+    cache_type_k: str
+    cache_type_v: str
+    batch: int | None
+    ubatch: int | None
+    flash_attention: bool
+    kv_unified: bool
+    gpus: int
+    gpu: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """The figures of one model, with the settings that they are for."""
+
+    model: str
+    quantization: str
+    settings: memory.Settings
+    memory: Memory
+    warnings: tuple[str, ...]
+
+
+def size(asked: Asked) -> Sized:
+    """Return the memory of a preset or of a GGUF file on disk.
+
+    Raises:
+        BerthError: no such model, no GGUF file, or settings that the engine refuses.
+    """
+    name, quantization, layout, default_context, embeds = _subject(asked)
+    per_slot = default_context
+    trained = memory.trained_context(layout)
+    ubatch = asked.ubatch or 512
+    # llama-server lowers the batch of an embedding model to the physical one.
+    batch = ubatch if embeds else asked.batch or 2048
+    settings = memory.Settings(
+        context=asked.context or per_slot * asked.parallel,
+        parallel=asked.parallel,
+        cache_type_k=asked.cache_type_k.lower(),
+        cache_type_v=asked.cache_type_v.lower(),
+        flash_attention=asked.flash_attention,
+        kv_unified=asked.kv_unified,
+        ubatch=ubatch,
+        batch=batch,
+        embeddings=embeds,
+        gpus=asked.gpus,
+    )
+    warnings = list(memory.check_settings(layout, settings))
+    slot = settings.context if settings.kv_unified else settings.context // settings.parallel
+    if slot > trained:
+        warnings.append(f"{slot} tokens per slot are beyond the {trained} that the model was trained for")
+    overhead = memory.overhead(asked.gpu) if asked.gpu else memory.overhead(None)
+    return Sized(name, quantization, settings, memory.footprint(layout, settings, overhead), tuple(warnings))
+
+
+def _subject(asked: Asked) -> tuple[str, str, Layout, int, bool]:
+    path = Path(asked.model)
+    if path.suffix.lower() == ".gguf" or path.is_file():
+        if asked.quantization is not None:
+            raise BerthError("a GGUF file has its quantization already; leave out --quantization")
+        with path.open("rb") as stream:
+            header = gguf.read_header(stream, path.stat().st_size)
+        layout = layouts.from_header(header)
+        model = models.from_header(path.stem, header)
+        return path.name, model.default_quantization, layout, model.default_context, model.task in _EMBEDS
+    preset = catalog.load().model(asked.model)
+    quantization = preset.quantization_named(asked.quantization)
+    return (
+        preset.name,
+        quantization,
+        preset.layout(quantization),
+        preset.default_context,
+        preset.task in _EMBEDS,
+    )
+
+
+_EMBEDS = ("embedding", "rerank")
+
+
+def to_json(sized: Sized) -> str:
+    """The document of `berth size --format json`; all amounts are bytes."""
+    settings = sized.settings
+    figures = sized.memory.to_json()
+    document: dict[str, Any] = {
+        "model": sized.model,
+        "quantization": sized.quantization,
+        "settings": {
+            "context": settings.context,
+            "parallel": settings.parallel,
+            "cacheTypeK": settings.cache_type_k,
+            "cacheTypeV": settings.cache_type_v,
+            "batch": settings.batch,
+            "ubatch": settings.ubatch,
+            "flashAttention": settings.flash_attention,
+            "kvUnified": settings.kv_unified,
+            "gpus": settings.gpus,
+        },
+        "gpus": figures["gpus"],
+        "host": figures["host"],
+        "unit": "bytes",
+        "warnings": list(sized.warnings),
+    }
+    return json.dumps(document, indent=2)
+
+
+def show(sized: Sized) -> None:
+    """Print the figures as a table, one row a GPU."""
+    from rich.console import Console
+    from rich.table import Table
+
+    settings = sized.settings
+    console = Console()
+    console.print(
+        f"[bold]{sized.model}[/bold] {sized.quantization}: {settings.context} tokens in {settings.parallel} "
+        f"slot{'s' if settings.parallel > 1 else ''}, KV cache {settings.cache_type_k}/{settings.cache_type_v}, "
+        f"flash attention {'on' if settings.flash_attention else 'off'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("")
+    for column in ("Weights", "KV cache", "Compute", "CUDA (estimated)", "Total"):
+        table.add_column(column, justify="right")
+    for index, gpu in enumerate(sized.memory.gpus):
+        amounts = (gpu.weights, gpu.kv_cache, gpu.compute, gpu.overhead, gpu.total)
+        table.add_row(f"GPU {index}", *map(gib, amounts))
+    host = sized.memory.host
+    table.add_row("host", gib(host.weights), gib(host.kv_cache), gib(host.compute), "", gib(host.total))
+    console.print(table)

@@ -1,0 +1,156 @@
+"""What `check`, `plan` and `render` share: files read, fleet found, every Workspace judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from berth import catalog as catalogs
+from berth import fleet as fleets
+from berth import rules, workspaces
+from generator import specs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from berth.catalog import Catalog
+    from berth.fleet import Fleet
+    from berth.plans import Plan
+    from berth.problems import Problem
+    from berth.workspaces import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A problem with the place in the file where its field stands."""
+
+    problem: Problem
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One Workspace document of one file, judged; or a file that could not be read, without a name."""
+
+    file: str
+    namespace: str | None
+    name: str | None
+    problems: tuple[Located, ...]
+    plan: Plan | None = None
+    workspace: Workspace | None = None
+    document: specs.Document | None = None
+
+    @property
+    def valid(self) -> bool:
+        return not any(located.problem.severity == "error" for located in self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """All Workspaces of the given paths, in the order of files and documents."""
+
+    subjects: tuple[Subject, ...]
+    fleet: Fleet
+    catalog: Catalog
+    fleet_file: str | None = None
+    notices: tuple[str, ...] = field(default=())
+
+    @property
+    def valid(self) -> bool:
+        return all(subject.valid for subject in self.subjects)
+
+    @property
+    def plans(self) -> list[Plan]:
+        return [subject.plan for subject in self.subjects if subject.plan is not None]
+
+
+def study(paths: Sequence[str], fleet_path: Path | None = None) -> Study:
+    """Read and judge everything that the paths hold."""
+    fleet, fleet_file, fleet_problems = _fleet(paths, fleet_path)
+    catalog, catalog_problems = extended_catalog(fleet)
+    subjects: list[Subject] = []
+    if fleet_file is not None and (fleet_problems or catalog_problems):
+        located = [*fleet_problems, *(_at_field(fleet_file, problem) for problem in catalog_problems)]
+        subjects.append(Subject(fleet_file, None, None, tuple(located)))
+    for source in specs.load(paths):
+        if source.problems:
+            own = tuple(Located(found.problem, found.line, found.column) for found in source.problems)
+            subjects.append(Subject(source.file, None, None, own))
+        subjects += [_judged(document, catalog, fleet) for document in source.documents]
+    return Study(tuple(_within_budget(subjects, fleet)), fleet, catalog, fleet_file)
+
+
+def _judged(document: specs.Document, catalog: Catalog, fleet: Fleet) -> Subject:
+    reading = workspaces.read(document.data)
+    verdict = rules.judge(reading, catalog, fleet)
+    workspace = reading.workspace
+    metadata = document.data.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    return Subject(
+        file=document.file,
+        namespace=_text(metadata.get("namespace")),
+        name=_text(metadata.get("name")),
+        problems=tuple(_locate(document, problem) for problem in verdict.problems),
+        plan=verdict.plan,
+        workspace=workspace,
+        document=document,
+    )
+
+
+def _within_budget(subjects: list[Subject], fleet: Fleet) -> list[Subject]:
+    if not fleet.budgets:
+        return subjects
+    over = rules.over_budget((subject.plan for subject in subjects if subject.plan), fleet)
+    by_plan: dict[int, list[Problem]] = {}
+    for plan, problem in over:
+        by_plan.setdefault(id(plan), []).append(problem)
+    return [
+        replace(
+            subject,
+            plan=None,
+            problems=(
+                *(_locate(subject.document, problem) for problem in by_plan[id(subject.plan)]),
+                *subject.problems,
+            ),
+        )
+        if id(subject.plan) in by_plan and subject.plan is not None and subject.document is not None
+        else subject
+        for subject in subjects
+    ]
+
+
+def _locate(document: specs.Document, problem: Problem) -> Located:
+    line, column = document.position(problem.path)
+    return Located(problem, line, column)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def extended_catalog(fleet: Fleet) -> tuple[Catalog, list[Problem]]:
+    """Return the catalogue with the fleet file's own models, instance types and prices."""
+    catalog = catalogs.load()
+    if not (fleet.models or fleet.instance_types or fleet.prices):
+        return catalog, []
+    return catalog.extended(models=fleet.models, instance_types=fleet.instance_types, prices=fleet.prices)
+
+
+def _fleet(paths: Sequence[str], given: Path | None) -> tuple[Fleet, str | None, list[Located]]:
+    """Return the fleet file's content, its name and its problems; defaults where there is none."""
+    path = given or next((found for found in map(specs.find_fleet, paths) if found is not None), None)
+    if path is None:
+        return fleets.Fleet(), None, []
+    source = specs.load_fleet(path)
+    located = [Located(found.problem, found.line, found.column) for found in source.problems]
+    if source.document is None:
+        return fleets.Fleet(), str(path), located
+    fleet, found = fleets.read(source.document.data)
+    located += [_locate(source.document, problem) for problem in found]
+    return fleet or fleets.Fleet(), str(path), located
+
+
+def _at_field(file: str, problem: Problem) -> Located:
+    return Located(problem, 1, 1)
