@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from berth.errors import InvalidGguf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 TYPES: dict[str, tuple[int, int, int]] = {
     # name: (number in a GGUF file, elements per block, bytes per block)
@@ -53,3 +57,8 @@ class Tensor:
         block = TYPES[self.type][1]
         if self.shape[0] % block:
             raise InvalidGguf(f"tensor {self.name}: rows of {self.shape[0]} are not whole {self.type} blocks")
+
+
+def allocated(tensors: Iterable[Tensor], alignment: int = 32) -> int:
+    """Bytes that the engine sets aside for tensors in one buffer, each padded to the buffer's alignment."""
+    return sum(-(-tensor.size // alignment) * alignment for tensor in tensors)
