@@ -1,0 +1,357 @@
+"""Presets: what the catalogue knows of a model, and how a model of the user's own becomes one.
+
+An entry (`Entry`) is YAML data, the same shape in `presets/models/*.yaml` and under `models` in a fleet
+file. A `Model` is what the planner asks: the numbers as GGUF metadata, the quantizations with the files
+that hold them, and the layout (every tensor with its type) of each.
+"""
+
+from __future__ import annotations
+
+import datetime  # noqa: TC003  (pydantic reads the annotation)
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from berth.engine import layouts
+from berth.errors import CatalogError, ProblemsError, UnknownQuantization
+from berth.plans import Frozen, Task, digest
+from berth.problems import Path, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from berth.engine.gguf import Header
+    from berth.engine.layouts import Layout
+
+LONGEST_DEFAULT_CONTEXT = 8192
+"""Tokens per slot where a spec names none: enough for chat, and a KV cache that a small GPU holds."""
+Quantization = Literal[
+    "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_0", "Q4_1",
+    "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K", "IQ4_XS", "IQ4_NL", "MXFP4_MOE",
+]  # fmt: skip
+
+
+def _url(text: str) -> str:
+    if not text.startswith("https://"):
+        raise ValueError("a source is an https:// address")
+    return text
+
+
+Url = Annotated[str, AfterValidator(_url)]
+
+
+class InvalidEntry(ProblemsError, CatalogError):  # noqa: N818
+    """A model, an instance type or a price of the user's own cannot be read."""
+
+
+class Source(Frozen):
+    """Where facts were read, and when that text was made."""
+
+    url: Url
+    date: datetime.date
+
+
+class File(Frozen):
+    """A GGUF file of a model; without a repository where none is known to publish it.
+
+    `file` is the path in the repository, the first part of a split file. `sha256` and `size` (bytes) are
+    given where a source tells them, so that a download can be pinned.
+    """
+
+    repository: str | None = None
+    file: str
+    revision: str | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    size: Annotated[int, Field(gt=0)] | None = None
+
+
+class Files(Frozen):
+    """Files of one repository that are named alike: `{Q}` and `{q}` stand for the quantization's name."""
+
+    repository: str
+    file: str
+    quantizations: tuple[Quantization, ...]
+    revision: str | None = None
+    sha256: dict[Quantization, str] = Field(default_factory=dict)
+    size: dict[Quantization, int] = Field(default_factory=dict)
+    source: Source | None = None
+
+    def of(self, quantization: str) -> dict[str, Any]:
+        name = self.file.replace("{Q}", quantization).replace("{q}", quantization.lower())
+        return {
+            "repository": self.repository,
+            "file": name,
+            "revision": self.revision,
+            "sha256": self.sha256.get(quantization),  # type: ignore[call-overload]
+            "size": self.size.get(quantization),  # type: ignore[call-overload]
+        }
+
+
+class Parameters(Frozen):
+    """How many parameters the publisher counts; the completeness test compares the tensors with it.
+
+    `counted_twice` are the elements of a tied output that the publisher's file holds a second time, and
+    `not_in_gguf` those of parts that are no part of the GGUF file, such as a vision tower.
+    """
+
+    count: Annotated[int, Field(gt=0)]
+    counted_twice: int = 0
+    not_in_gguf: int = 0
+    source: Source
+
+
+class Entry(Frozen):
+    """One model as data."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$", max_length=63)]
+    title: str = ""
+    aliases: tuple[str, ...] = ()
+    family: str = ""
+    task: Task = "chat"
+    license: str = ""
+    license_url: Url | None = None
+    gated: bool = False
+    default_context: Annotated[int, Field(gt=0)] | None = None
+    metadata: dict[str, Any]
+    vocabulary: Annotated[int, Field(gt=0)]
+    features: dict[str, bool] = Field(default_factory=dict)
+    """What the file's tensors have beyond the architecture's usual; names: berth.engine.architectures."""
+    quantizations: Annotated[tuple[Quantization, ...], Field(min_length=1)]
+    default_quantization: Quantization
+    files: tuple[Files, ...] = ()
+    published_parameters: Parameters | None = None
+    sources: tuple[Source, ...] = ()
+    estimated: bool = False
+    """Whether a number was derived and not read from a source."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Entry:
+        if self.default_quantization not in self.quantizations:
+            raise ValueError(
+                f"defaultQuantization {self.default_quantization} is not among the quantizations"
+            )
+        located = [name for files in self.files for name in files.quantizations]
+        for name in located:
+            if name not in self.quantizations:
+                raise ValueError(f"files name {name}, which is not among the quantizations")
+            if located.count(name) > 1:
+                raise ValueError(f"files name {name} twice")
+        architecture = self.metadata.get("general.architecture")
+        if not isinstance(architecture, str):
+            raise ValueError("metadata has no general.architecture")
+        context = self.metadata.get(f"{architecture}.context_length")
+        if isinstance(context, bool) or not isinstance(context, int) or context <= 0:
+            raise ValueError(f"metadata has no {architecture}.context_length")
+        return self
+
+
+@dataclass(frozen=True)
+class Model:
+    """A preset, or a model of the user's own."""
+
+    name: str
+    title: str
+    aliases: tuple[str, ...]
+    family: str
+    task: Task
+    license: str
+    license_url: str | None
+    gated: bool
+    trained_context: int
+    """Tokens per sequence that the model was trained for."""
+    default_context: int
+    """Tokens per slot where a spec names none."""
+    metadata: Mapping[str, Any]
+    vocabulary: int
+    features: Mapping[str, bool]
+    quantizations: Mapping[str, File]
+    default_quantization: str
+    published_parameters: Parameters | None = None
+    sources: tuple[Source, ...] = ()
+    estimated: bool = False
+    fixed_layout: Layout | None = None
+    """The layout of a model that comes from a file's own header."""
+    _layouts: dict[str, Layout] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def architecture(self) -> str:
+        """The engine's name of the architecture."""
+        return str(self.metadata["general.architecture"])
+
+    @property
+    def source(self) -> str | None:
+        """Where the architecture's numbers were read."""
+        return self.sources[0].url if self.sources else None
+
+    @property
+    def as_of(self) -> str | None:
+        """The date of that source."""
+        return self.sources[0].date.isoformat() if self.sources else None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name and every alias."""
+        return (self.name, *self.aliases)
+
+    def quantization(self, name: str) -> str:
+        """Return the quantization of this name in any case.
+
+        Raises:
+            UnknownQuantization: the model is not offered in it.
+        """
+        for offered in self.quantizations:
+            if offered.casefold() == name.casefold():
+                return offered
+        offered_names = ", ".join(self.quantizations)
+        raise UnknownQuantization(
+            f"{self.name} is not offered in the quantization {name!r}; write one of {offered_names}"
+        )
+
+    def layout(self, quantization: str | None = None) -> Layout:
+        """Return every tensor with its type, in one of the model's quantizations; kept once made."""
+        if self.fixed_layout is not None:
+            return self.fixed_layout
+        name = self.quantization(quantization or self.default_quantization)
+        found = self._layouts.get(name)
+        if found is None:
+            found = layouts.preset(self.metadata, name, vocabulary=self.vocabulary, features=self.features)
+            self._layouts[name] = found
+        return found
+
+    @cached_property
+    def digest(self) -> str:
+        """Changes exactly when something changes that a plan can depend on: not with a title or a source."""
+        return digest(
+            {
+                "name": self.name,
+                "task": self.task,
+                "defaultContext": self.default_context,
+                "metadata": {key: value for key, value in self.metadata.items() if _is_plain(value)},
+                "vocabulary": self.vocabulary,
+                "features": dict(self.features),
+                "quantizations": {name: file.to_json() for name, file in self.quantizations.items()},
+                "defaultQuantization": self.default_quantization,
+            }
+        )
+
+
+def from_entry(entry: Entry) -> Model:
+    """Return the model that an entry describes."""
+    architecture = entry.metadata["general.architecture"]
+    trained = int(entry.metadata[f"{architecture}.context_length"])
+    default = trained if entry.task in ("embedding", "rerank") else min(trained, LONGEST_DEFAULT_CONTEXT)
+    return Model(
+        name=entry.name,
+        title=entry.title or entry.name,
+        aliases=entry.aliases,
+        family=entry.family or architecture,
+        task=entry.task,
+        license=entry.license,
+        license_url=entry.license_url,
+        gated=entry.gated,
+        trained_context=trained,
+        default_context=entry.default_context or default,
+        metadata=entry.metadata,
+        vocabulary=entry.vocabulary,
+        features=entry.features,
+        quantizations={name: _file(entry, name) for name in entry.quantizations},
+        default_quantization=entry.default_quantization,
+        published_parameters=entry.published_parameters,
+        sources=entry.sources,
+        estimated=entry.estimated,
+    )
+
+
+def parse(document: Any, path: Path = ()) -> Model:
+    """Read one model from the data of an entry.
+
+    Raises:
+        InvalidEntry: with every problem and its path.
+    """
+    try:
+        return from_entry(Entry.model_validate(document))
+    except ValidationError as error:
+        raise InvalidEntry(problems_of(error, path, "model")) from None
+
+
+def problems_of(error: ValidationError, path: Path, rule: str) -> list[Problem]:
+    """Turn what pydantic found into problems, each with its path below `path`."""
+    return [
+        Problem((*path, *item["loc"]), _shown(item["input"]), _reason(item), rule=rule)
+        for item in error.errors(include_url=False)
+    ]
+
+
+def from_header(name: str, header: Header) -> Model:
+    """Return the model that a GGUF file's own header describes."""
+    layout = layouts.from_header(header)
+    numbers = layout.hyperparameters
+    metadata = header.metadata
+    task = _task(metadata, numbers.architecture)
+    trained = numbers.trained_context
+    quantization = str(_FILE_TYPES.get(metadata.get("general.file_type", -1), "as in the file"))
+    return Model(
+        name=name,
+        title=str(metadata.get("general.name", name)),
+        aliases=(),
+        family=numbers.architecture,
+        task=task,
+        license=str(metadata.get("general.license", "")),
+        license_url=None,
+        gated=False,
+        trained_context=trained,
+        default_context=trained if task in ("embedding", "rerank") else min(trained, LONGEST_DEFAULT_CONTEXT),
+        metadata=metadata,
+        vocabulary=numbers.vocabulary,
+        features={},
+        quantizations={quantization: File(file=name)},
+        default_quantization=quantization,
+        fixed_layout=layout,
+    )
+
+
+_FILE_TYPES = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
+    12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K",
+    25: "IQ4_NL", 30: "IQ4_XS", 32: "BF16", 38: "MXFP4_MOE",
+}  # fmt: skip
+"""The engine's numbers of file types, `general.file_type`."""
+_RANK_POOLING = 4
+
+
+def _task(metadata: Mapping[str, Any], architecture: str) -> Task:
+    pooling = metadata.get(f"{architecture}.pooling_type")
+    if pooling == _RANK_POOLING:
+        return "rerank"
+    if pooling or metadata.get(f"{architecture}.attention.causal") is False:
+        return "embedding"
+    return "chat" if metadata.get("tokenizer.chat_template") else "completion"
+
+
+def _file(entry: Entry, quantization: str) -> File:
+    for files in entry.files:
+        if quantization in files.quantizations:
+            return File.model_validate(files.of(quantization))
+    return File(file=f"{entry.name}-{quantization}.gguf")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value can stand in a digest; summaries of a header's long arrays cannot."""
+    if isinstance(value, list | tuple):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _shown(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str) else None
+
+
+def _reason(item: Any) -> str:
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "missing":
+        return "the field is missing"
+    if item["type"] == "extra_forbidden":
+        return "no model has this field"
+    return message[:1].lower() + message[1:]
