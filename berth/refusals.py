@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from berth.fitting import Demand, Fit
     from berth.fleet import Fleet
     from berth.instances import InstanceType
-    from berth.models import Model
     from berth.plans import Weights
     from berth.workspaces import Workspace
 
@@ -35,12 +34,6 @@ def unknown(path: Path, value: str, error: Exception, rule: str) -> Problem:
     """Turn a catalogue's `Unknown…` error, which names the nearest names, into a problem."""
     reason, _, fix = str(error).partition("; ")
     return Problem(path, value, reason, fix, rule=rule)
-
-
-def unknown_quantization(asked: str, model: Model) -> Problem:
-    offered = ", ".join(model.quantizations)
-    reason = f"{model.name} is not offered in the quantization {asked!r}"
-    return Problem((*_OURS, "quantization"), asked, reason, f"write one of {offered}", rule="quantization")
 
 
 def cache_types(cache_type_k: str, cache_type_v: str) -> Iterator[Problem]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from berth import choosing, fitting, provenance, refusals, weights
-from berth.errors import NoFit, UnknownInstanceType, UnknownModel
+from berth import choosing, fitting, refusals, weights
+from berth.errors import NoFit, UnknownInstanceType, UnknownModel, UnknownQuantization
 from berth.fitting import Demand, Fit
 from berth.fleet import Fleet
 from berth.plans import Cost, EngineVariant, NodeRequest, Plan, Server
@@ -115,11 +115,12 @@ def _demand(workspace: Workspace, catalog: Catalog, found: list[Problem]) -> Dem
 def _quantization(asked: str | None, model: Model, found: list[Problem]) -> str | None:
     if asked is None:
         return model.default_quantization
-    offered = {name.casefold(): name for name in model.quantizations}
-    name = offered.get(asked.casefold())
-    if name is None:
-        found.append(refusals.unknown_quantization(asked, model))
-    return name
+    try:
+        return model.quantization(asked)
+    except UnknownQuantization as error:
+        path = ("inference", "llamacpp", "quantization")
+        found.append(refusals.unknown(path, asked, error, "quantization"))
+        return None
 
 
 def _named_instance(workspace: Workspace, catalog: Catalog, found: list[Problem]) -> InstanceType | None:
@@ -189,7 +190,7 @@ def _plan(
         name=workspace.name,
         namespace=workspace.namespace,
         spec_digest=workspace.spec_digest,
-        catalog_digest=provenance.of(demand.model, (fit.instance, *fallbacks)),
+        catalog_digest=catalog.digest(demand.model, (fit.instance, *fallbacks)),
         fleet_digest=fleet.digest,
         nodes=NodeRequest(
             instance_type=fit.instance.name,
@@ -279,7 +280,7 @@ def _template_plan(workspace: Workspace, catalog: Catalog, fleet: Fleet) -> Deci
         name=workspace.name,
         namespace=workspace.namespace,
         spec_digest=workspace.spec_digest,
-        catalog_digest=provenance.of(None, (instance,) if instance else ()),
+        catalog_digest=catalog.digest(None, (instance,) if instance else ()),
         fleet_digest=fleet.digest,
         nodes=NodeRequest(
             instance_type=instance.name if instance else name,

@@ -89,7 +89,7 @@ def _subject(asked: Asked) -> tuple[str, str, Layout, int, bool]:
         model = models.from_header(path.stem, header)
         return path.name, model.default_quantization, layout, model.default_context, model.task in _EMBEDS
     preset = catalog.load().model(asked.model)
-    quantization = preset.quantization_named(asked.quantization)
+    quantization = preset.quantization(asked.quantization or preset.default_quantization)
     return (
         preset.name,
         quantization,

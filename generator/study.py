@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from berth import catalog as catalogs
 from berth import fleet as fleets
 from berth import rules, workspaces
+from berth.models import InvalidEntry
 from generator import specs
 
 if TYPE_CHECKING:
@@ -130,12 +131,16 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def extended_catalog(fleet: Fleet) -> tuple[Catalog, list[Problem]]:
+def extended_catalog(fleet: Fleet) -> tuple[Catalog, tuple[Problem, ...]]:
     """Return the catalogue with the fleet file's own models, instance types and prices."""
     catalog = catalogs.load()
     if not (fleet.models or fleet.instance_types or fleet.prices):
-        return catalog, []
-    return catalog.extended(models=fleet.models, instance_types=fleet.instance_types, prices=fleet.prices)
+        return catalog, ()
+    try:
+        own = catalog.extended(models=fleet.models, instance_types=fleet.instance_types, prices=fleet.prices)
+    except InvalidEntry as error:
+        return catalog, error.problems
+    return own, ()
 
 
 def _fleet(paths: Sequence[str], given: Path | None) -> tuple[Fleet, str | None, list[Located]]:

@@ -1,0 +1,44 @@
+# Everything lands in .venv/; Python 3.11 or newer and make are all that is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help install demo test check bench docs accuracy render clean
+.DEFAULT_GOAL := help
+
+help: ## Show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml
+	@test -d .venv || $(PYTHON) -m venv .venv || { echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing into .venv (about a minute the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+install: $(STAMP) ## Install the CLI and the tools into .venv
+
+demo: install ## Real Workspaces become a sized plan and manifests
+	@$(BIN)/python tools/demo.py
+
+test: install ## Run the tests
+	$(BIN)/python -m pytest
+
+check: install ## All that CI checks: format, lint, types, rooms, generated files, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/docs.py --check
+	$(BIN)/python -m pytest
+
+docs: install ## Write the generated pages and manifests again
+	$(BIN)/python tools/docs.py
+
+accuracy: install ## Write the accuracy table of docs/sizing.md again
+	$(BIN)/python tools/accuracy.py
+
+bench: install ## Measure speed side by side
+	$(BIN)/python benchmarks/run.py
+
+clean: ## Remove what was built
+	rm -rf .venv demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

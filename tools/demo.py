@@ -1,0 +1,94 @@
+"""The main job on real files: `make demo`.
+
+Every step shows the command that a person would type, runs exactly that, and checks its outcome.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+ROOT = Path(__file__).resolve().parent.parent
+BERTH = Path(sys.executable).with_name("berth")
+OUT = ROOT / "demo-output"
+
+TOO_SMALL = """\
+apiVersion: kaito.sh/v1beta1
+kind: Workspace
+metadata:
+  name: big-model-small-gpu
+resource:
+  instancetype: Standard_NC6s_v3
+  labelSelector:
+    matchLabels: {apps: llama}
+inference:
+  preset:
+    name: llama-2-70b-chatt
+---
+apiVersion: kaito.sh/v1beta1
+kind: Workspace
+metadata:
+  name: does-not-fit
+resource:
+  instanceType: Standard_NC6s_v3
+  labelSelector:
+    matchLabels: {apps: llama}
+inference:
+  preset:
+    name: llama-2-70b-chat
+"""
+
+
+def main() -> int:
+    """Run the demo and return 0 if every step ended as it should."""
+    console = Console(highlight=False)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="berth-demo-") as folder:
+        broken = Path(folder) / "broken.yaml"
+        broken.write_text(TOO_SMALL)
+        steps: list[tuple[str, list[str], int]] = [
+            ("Every problem is found in one run, with the fix", ["check", str(broken)], 1),
+            ("KAITO's own Workspaces are fine as they are", ["check", "examples/kaito"], 0),
+            ("What each of them needs, and why not less", ["plan", "examples/kaito"], 0),
+            ("The memory of one model, itemised for each GPU", _SIZE, 0),
+            ("Manifests to review and commit", ["render", "examples/kaito", "--out", str(OUT)], 0),
+            ("A second render finds nothing to do", ["render", "examples/kaito", "--out", str(OUT)], 0),
+            ("Nobody has edited them by hand", ["verify", str(OUT)], 0),
+        ]
+        for number, (title, arguments, expected) in enumerate(steps, 1):
+            console.print(f"\n[bold cyan]{number}. {title}[/]")
+            console.print(f"[dim]$ berth {' '.join(_short(argument) for argument in arguments)}[/]")
+            code = subprocess.run([BERTH, *arguments], cwd=ROOT, env=_environment(), check=False).returncode
+            if code != expected:
+                console.print(f"[red]this step ended with exit code {code}, and {expected} was expected[/]")
+                return 1
+    shown = OUT / "workspace-falcon-7b" / "deployment-workspace-falcon-7b.yaml"
+    console.print(f"\n[bold green]Done in {time.monotonic() - started:.0f} s.[/] The manifests are in {_short(str(OUT))}/:")
+    for path in sorted(OUT.rglob("*"))[:12]:
+        console.print(f"  {path.relative_to(ROOT)}{'/' if path.is_dir() else ''}", markup=False)
+    if shown.exists():
+        console.print(f"\nRead one:  less {shown.relative_to(ROOT)}", markup=False)
+    console.print("Try yours:  .venv/bin/berth check PATH, and: .venv/bin/berth --help", markup=False)
+    return 0
+
+
+_SIZE = ["size", "llama-3.1-8b-instruct", "--context", "32768", "--parallel", "4", "--gpus", "2"]
+
+
+def _short(argument: str) -> str:
+    return argument.replace(f"{ROOT}/", "").replace(tempfile.gettempdir(), "/tmp")
+
+
+def _environment() -> dict[str, str]:
+    terminal = {"FORCE_COLOR": "1"} if sys.stdout.isatty() else {}
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": os.environ.get("COLUMNS", "120"), **terminal}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
