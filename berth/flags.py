@@ -8,10 +8,12 @@ Spellings and numbers of values follow `common/arg.cpp` of the pinned llama.cpp.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from berth.spec.texts import code, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 class Fault(NamedTuple):

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from berth import labels, plans
 from berth.errors import InvalidWorkspace
-from berth.problems import Path, Problem
 from berth.spec import llamacpp, metadata, schema
 from berth.spec.reports import ABSENT, Report
+
+if TYPE_CHECKING:
+    from berth.problems import Path, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +246,21 @@ def pod_settings(fields: Mapping[str, Any]) -> PodSettings:
     )
 
 
+def pod_document(pod: PodSettings) -> dict[str, Any]:
+    """Write pod settings as they stand in a file, absent ones left out."""
+    fields: dict[str, Any] = {
+        "labels": dict(pod.labels),
+        "annotations": dict(pod.annotations),
+        "tolerations": [dict(toleration) for toleration in pod.tolerations],
+        "priorityClassName": pod.priority_class_name,
+        "runtimeClassName": pod.runtime_class_name,
+        "serviceAccountName": pod.service_account_name,
+        "imagePullSecrets": list(pod.image_pull_secrets),
+        "queue": pod.queue,
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
 def _workspace(document: Mapping[str, Any], name: str, fields: Mapping[str, Any]) -> Workspace:
     meta = fields.get("metadata", {})
     tuning = fields.get("tuning")
@@ -262,7 +279,9 @@ def _workspace(document: Mapping[str, Any], name: str, fields: Mapping[str, Any]
 
 def _resource(fields: Mapping[str, Any]) -> Resource:
     selector = fields.get("labelSelector", {})
-    requirements = (item for item in selector.get("matchExpressions", ()) if {"key", "operator"} <= item.keys())
+    requirements = (
+        item for item in selector.get("matchExpressions", ()) if {"key", "operator"} <= item.keys()
+    )
     return Resource(
         count=fields.get("count"),
         instance_type=fields.get("instanceType"),
@@ -338,8 +357,12 @@ def _expose(fields: Mapping[str, Any]) -> Expose:
         )
     elif "parentRefs" in route:
         parents = (parent for parent in route["parentRefs"] if "name" in parent)
-        references = (ParentRef(item["name"], item.get("namespace"), item.get("sectionName")) for item in parents)
-        made = Expose(http_route=HttpRoute(tuple(references), route.get("hostnames", ()), route.get("path", "/")))
+        references = (
+            ParentRef(item["name"], item.get("namespace"), item.get("sectionName")) for item in parents
+        )
+        made = Expose(
+            http_route=HttpRoute(tuple(references), route.get("hostnames", ()), route.get("path", "/"))
+        )
     return made
 
 
@@ -350,7 +373,9 @@ def _name(document: Mapping[str, Any]) -> str | None:
 
 
 def _meaning(document: Mapping[str, Any]) -> dict[str, Any]:
-    parts: dict[str, Any] = {name: document[name] for name in ("resource", "inference", "tuning") if name in document}
+    parts: dict[str, Any] = {
+        name: document[name] for name in ("resource", "inference", "tuning") if name in document
+    }
     inference = parts.get("inference")
     if isinstance(inference, Mapping) and "preset" in inference:
         given = inference.get("llamacpp", {})

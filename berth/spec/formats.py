@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from berth.spec.texts import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ _VALUE = r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
 
 WORKSPACE_NAME = Format(
     "name that a Service can have (lower-case letters, digits and `-`, a letter first, no `-` last)",
-    rf"^[a-z]([-a-z0-9]*[a-z0-9])?$", 63, "llama-3-8b", _as_named_label,
+    r"^[a-z]([-a-z0-9]*[a-z0-9])?$", 63, "llama-3-8b", _as_named_label,
 )  # fmt: skip
 DNS_LABEL = Format(
     "DNS label (lower-case letters, digits and `-`, which stands neither first nor last)",
@@ -97,3 +100,8 @@ SHA256 = Format("SHA-256 digest (64 hexadecimal digits)", r"^[0-9a-f]{64}$", 64,
 INSTANCE_TYPE = Format(
     "instance type (letters, digits, `-`, `_` and `.`)", rf"^{_VALUE}$", 63, "Standard_NC24ads_A100_v4",
 )  # fmt: skip
+KUBERNETES_VERSION = Format(
+    "Kubernetes version (major and minor, in quotes)", r"^1\.[0-9]{2}$", 5, '"1.33"',
+)  # fmt: skip
+
+BY_PATTERN = {form.pattern: form for form in list(globals().values()) if isinstance(form, Format)}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from berth import flags
-from berth.problems import Path
 from berth.spec import formats, pods
 from berth.spec.nodes import Field, Integer, Sequence, Struct, Text
-from berth.spec.reports import Report
 from berth.spec.texts import code, listed
+
+if TYPE_CHECKING:
+    from berth.problems import Path
+    from berth.spec.reports import Report
 
 CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 """What the engine stores a KV cache in."""
@@ -29,7 +31,9 @@ def _judge_weights(weights: dict[str, Any], path: Path, report: Report) -> None:
     given = [name for name in _SOURCES if name in weights]
     broken = any((*path, name) in report.broken for name in _SOURCES)
     if len(given) > 1:
-        report.error(path, None, f"weights come from {listed(given, 'and')} at once", "keep one of them", "conflict")
+        report.error(
+            path, None, f"weights come from {listed(given, 'and')} at once", "keep one of them", "conflict"
+        )
         return
     if not given:
         if not broken:
@@ -37,38 +41,55 @@ def _judge_weights(weights: dict[str, Any], path: Path, report: Report) -> None:
         return
     for name, source in _ONLY_WITH.items():
         if name in weights and source not in given:
-            report.error((*path, name), weights[name], f"`{name}` means nothing with `{given[0]}`",
-                         f"remove it, or use `{source}`", "conflict")  # fmt: skip
+            report.error(
+                (*path, name),
+                weights[name],
+                f"`{name}` means nothing with `{given[0]}`",
+                f"remove it, or use `{source}`",
+                "conflict",
+            )
     if given[0] != "hf" and "file" not in weights and (*path, "file") not in report.broken:
-        report.error((*path, "file"), None, f"`file` is missing: `{given[0]}` may hold many",
-                     "add the path of the `.gguf` file in it", "missing")  # fmt: skip
+        report.error(
+            (*path, "file"),
+            None,
+            f"`file` is missing: `{given[0]}` may hold many",
+            "add the path of the `.gguf` file in it",
+            "missing",
+        )
 
 
 WEIGHTS = Struct(
     {
         "hf": Field(Text(formats.HF_REPOSITORY), "Hugging Face repository that holds the GGUF file."),
         "revision": Field(Text(formats.REVISION), "Git revision of the repository; only with `hf`."),
-        "tokenSecret": Field(Text(formats.DNS_SUBDOMAIN),
-                             "Secret whose key `HF_TOKEN` opens the repository; only with `hf`."),
+        "tokenSecret": Field(
+            Text(formats.DNS_SUBDOMAIN), "Secret whose key `HF_TOKEN` opens the repository; only with `hf`."
+        ),
         "image": Field(Text(formats.IMAGE), "Container image that holds the GGUF file."),
         "pullSecrets": Field(pods.SECRET_NAMES, "Secrets for pulling the image; only with `image`."),
         "pvc": Field(Text(formats.DNS_SUBDOMAIN), "PersistentVolumeClaim that holds the GGUF file."),
-        "file": Field(Text(formats.GGUF_FILE),
-                      "Path of the GGUF file in the source, the first part of a split model. "
-                      "Absent with `hf`: the preset's file name."),
+        "file": Field(
+            Text(formats.GGUF_FILE),
+            "Path of the GGUF file in the source, the first part of a split model. "
+            "Absent with `hf`: the preset's file name.",
+        ),
         "sha256": Field(Text(formats.SHA256), "SHA-256 of the file, checked before it is served."),
     },
     rules=(
-        ("[has(self.hf), has(self.image), has(self.pvc)].filter(x, x).size() == 1",
-         "give exactly one of hf, image and pvc"),
-        ("has(self.hf) || (!has(self.revision) && !has(self.tokenSecret))",
-         "revision and tokenSecret need hf"),
+        (
+            "[has(self.hf), has(self.image), has(self.pvc)].filter(x, x).size() == 1",
+            "give exactly one of hf, image and pvc",
+        ),
+        (
+            "has(self.hf) || (!has(self.revision) && !has(self.tokenSecret))",
+            "revision and tokenSecret need hf",
+        ),
         ("has(self.image) || !has(self.pullSecrets)", "pullSecrets need image"),
         ("has(self.hf) || has(self.file)", "file is needed with image and pvc"),
     ),
     verdict=_judge_weights,
     hints={"repository": "write `hf`", "huggingface": "write `hf`", "url": "write `hf`, `image` or `pvc`"},
-)  # fmt: skip
+)
 
 
 def _judge_arguments(arguments: tuple[str, ...], path: Path, report: Report) -> None:
@@ -80,20 +101,34 @@ def _judge_arguments(arguments: tuple[str, ...], path: Path, report: Report) -> 
 
 LLAMACPP = Struct(
     {
-        "quantization": Field(Text(longest=32), "Quantization of the weights, one that the preset offers, in any "
-                              "case. Absent: the preset's."),
-        "contextSize": Field(Integer(1, MOST_TOKENS, word="auto"), "Tokens per slot, or `auto` for the largest that "
-                             "fits. Absent: the preset's."),
+        "quantization": Field(
+            Text(longest=32),
+            "Quantization of the weights, one that the preset offers, in any case. Absent: the preset's.",
+        ),
+        "contextSize": Field(
+            Integer(1, MOST_TOKENS, word="auto"),
+            "Tokens per slot, or `auto` for the largest that fits. Absent: the preset's.",
+        ),
         "parallel": Field(Integer(1, MOST_SLOTS), "Slots that are served at once.", default="4"),
         "cacheTypeK": Field(Text(choices=CACHE_TYPES), "Type of the KV cache's keys.", default="f16"),
         "cacheTypeV": Field(Text(choices=CACHE_TYPES), "Type of the KV cache's values.", default="f16"),
-        "replicas": Field(Integer(1, 1000), "Copies of the model. Absent: as many as the given nodes hold, and one "
-                          "where the planner chooses the nodes."),
-        "weights": Field(WEIGHTS, "Where the GGUF file comes from. Absent: the fleet's source, then the preset's."),
-        "extraArgs": Field(Sequence(Text(longest=4096), most=64), "Further arguments of llama-server, one entry each. "
-                           "Flags that the plan sets are refused.", verdict=_judge_arguments),
+        "replicas": Field(
+            Integer(1, 1000),
+            "Copies of the model. Absent: as many as the given nodes hold, and one "
+            "where the planner chooses the nodes.",
+        ),
+        "weights": Field(
+            WEIGHTS, "Where the GGUF file comes from. Absent: the fleet's source, then the preset's."
+        ),
+        "extraArgs": Field(
+            Sequence(Text(longest=4096), most=64),
+            "Further arguments of llama-server, one entry each. Flags that the plan sets are refused.",
+            verdict=_judge_arguments,
+        ),
         "pod": Field(pods.POD, "What is added to every pod, on top of the fleet's."),
-        "expose": Field(pods.EXPOSE, "How the Service is reached from outside the cluster. Absent: not at all."),
+        "expose": Field(
+            pods.EXPOSE, "How the Service is reached from outside the cluster. Absent: not at all."
+        ),
     },
     hints={
         "context": "write `contextSize`",
@@ -104,7 +139,7 @@ LLAMACPP = Struct(
         "tolerations": "move it to `inference.llamacpp.pod.tolerations`",
         "labels": "move it to `inference.llamacpp.pod.labels`",
     },
-)  # fmt: skip
+)
 
 PRESET_ONLY = ("quantization", "contextSize", "parallel", "cacheTypeK", "cacheTypeV", "weights", "extraArgs")
 """Fields that mean nothing for a pod template of the user's own."""
@@ -114,5 +149,10 @@ def judge_with_template(llamacpp: dict[str, Any], path: Path, report: Report) ->
     """Refuse the fields that a template leaves without meaning."""
     for name in PRESET_ONLY:
         if name in llamacpp:
-            report.error((*path, name), llamacpp[name], f"{code(name)} means nothing with `inference.template`",
-                         "remove it, or use `inference.preset`", "conflict")  # fmt: skip
+            report.error(
+                (*path, name),
+                llamacpp[name],
+                f"{code(name)} means nothing with `inference.template`",
+                "remove it, or use `inference.preset`",
+                "conflict",
+            )

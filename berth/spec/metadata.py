@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from berth import labels
-from berth.problems import Path
 from berth.spec import formats
 from berth.spec.nodes import Field, Opaque, Sequence, Struct, Table, Text
-from berth.spec.reports import Report
 from berth.spec.texts import code, nearest, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from berth.problems import Path
+    from berth.spec.reports import Report
 
 USED_ANNOTATIONS = {
     labels.ENABLE_LOAD_BALANCER: 'With the value "True" the Service is a LoadBalancer.',
@@ -51,29 +54,53 @@ def _warn_annotations(annotations: Mapping[str, str], path: Path, report: Report
         here = (*path, key)
         if key in IGNORED_ANNOTATIONS:
             reason, fix = IGNORED_ANNOTATIONS[key]
-            report.warn(here, value, f"the annotation {code(key)} does nothing here: {reason}", fix, "not-used")
+            report.warn(
+                here, value, f"the annotation {code(key)} does nothing here: {reason}", fix, "not-used"
+            )
         elif key == labels.ENABLE_LOAD_BALANCER:
             if value not in ("True", "False"):
-                report.warn(here, value, f"{quote(value)} makes no load balancer: the value has to be exactly \"True\"",
-                            'write "True", or remove the annotation', "not-used")  # fmt: skip
+                report.warn(
+                    here,
+                    value,
+                    f'{quote(value)} makes no load balancer: the value has to be exactly "True"',
+                    'write "True", or remove the annotation',
+                    "not-used",
+                )
         elif key.startswith("kaito.sh/"):
             found = nearest(key, [*USED_ANNOTATIONS, *IGNORED_ANNOTATIONS])
-            report.warn(here, value, f"the annotation {code(key)} means nothing",
-                        f"write `{found}`" if found else "remove it", "not-used")  # fmt: skip
+            report.warn(
+                here,
+                value,
+                f"the annotation {code(key)} means nothing",
+                f"write `{found}`" if found else "remove it",
+                "not-used",
+            )
 
 
 def _warn_labels(given: Mapping[str, str], path: Path, report: Report) -> None:
     for key, value in given.items():
         if key in IGNORED_LABELS:
             reason, fix = IGNORED_LABELS[key]
-            report.warn((*path, key), value, f"the label {code(key)} does nothing here: {reason}", fix, "not-used")
+            report.warn(
+                (*path, key), value, f"the label {code(key)} does nothing here: {reason}", fix, "not-used"
+            )
 
 
 ANNOTATIONS = Table(formats.LABEL_KEY, Text(formats.Format("text", r"(?s)^.*$", 262_144, "")), most=256)
 LABELS = Table(formats.LABEL_KEY, Text(formats.LABEL_VALUE), most=128)
 
-_SERVER_SIDE = ("uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp",
-                "deletionGracePeriodSeconds", "selfLink", "managedFields", "ownerReferences", "generateName")  # fmt: skip
+_SERVER_SIDE = (
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "selfLink",
+    "managedFields",
+    "ownerReferences",
+    "generateName",
+)
 
 
 class _Unread(Opaque):

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from berth.problems import Path
-from berth.spec.formats import Format
 from berth.spec.reports import ABSENT, Report
 from berth.spec.texts import code, listed, nearest, quote
+
+if TYPE_CHECKING:
+    from berth.spec.formats import Format
 
 Schema = dict[str, Any]
 Verdict = Callable[[Any, Path, Report], None]
@@ -63,10 +65,17 @@ class Text(Node):
         if self.choices:
             if value in self.choices:
                 return value
-            return report.error(path, value, f"{quote(value)} is not one of {listed(self.choices, 'and')}",
-                                self._offer(value), "not-allowed")  # fmt: skip
+            return report.error(
+                path,
+                value,
+                f"{quote(value)} is not one of {listed(self.choices, 'and')}",
+                self._offer(value),
+                "not-allowed",
+            )
         if value == "" and (self.format is None or self.format.fault(value)):
-            return report.error(path, value, f"{_last(path)} is empty", "give it a value or leave it out", "empty")
+            return report.error(
+                path, value, f"{_last(path)} is empty", "give it a value or leave it out", "empty"
+            )
         if self.format is not None and (fault := self.format.fault(value)):
             return report.error(path, value, fault, self.format.fix(value), "invalid-text")
         if len(value) > self.longest and self.format is None:
@@ -122,7 +131,9 @@ class Integer(Node):
         if value < self.least or value > self.most:
             side = f"at least {self.least}" if value < self.least else f"at most {self.most}"
             reason = f"{_last(path)} is {quote(value)}; {side} is allowed"
-            return report.error(path, value, reason, f"write a number from {self.least} to {self.most}", "out-of-range")
+            return report.error(
+                path, value, reason, f"write a number from {self.least} to {self.most}", "out-of-range"
+            )
         return value
 
     def schema(self) -> Schema:
@@ -130,8 +141,11 @@ class Integer(Node):
             return {"type": "integer", "format": "int64", "minimum": self.least, "maximum": self.most}
         rule = f"type(self) == int ? (self >= {self.least} && self <= {self.most}) : self == '{self.word}'"
         message = f"must be a whole number from {self.least} to {self.most}, or {self.word}"
-        return {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}],
-                "x-kubernetes-validations": [{"rule": rule, "message": message}]}  # fmt: skip
+        return {
+            "x-kubernetes-int-or-string": True,
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "x-kubernetes-validations": [{"rule": rule, "message": message}],
+        }
 
 
 @dataclass(frozen=True)
@@ -204,7 +218,9 @@ class Table(Node):
         for key, entry in value.items():
             here = (*path, key if isinstance(key, str) else quote(key))
             if not isinstance(key, str):
-                report.error(here, entry, f"the key {quote(key)} is no text", "write the key in quotes", "wrong-type")
+                report.error(
+                    here, entry, f"the key {quote(key)} is no text", "write the key in quotes", "wrong-type"
+                )
             elif fault := self.key.fault(key):
                 report.error(here, entry, fault, self.key.fix(key), "invalid-text")
             elif self.key_verdict and (refusal := self.key_verdict(key)):
@@ -236,7 +252,7 @@ class Opaque(Node):
 
 @dataclass(frozen=True)
 class Refused(Node):
-    """A mapping that is refused as a whole, so that nothing in it is judged; the CRD still knows its fields."""
+    """A mapping that is refused as a whole; nothing in it is judged, and the CRD still knows its fields."""
 
     inside: Node
 
@@ -289,7 +305,9 @@ class Struct(Node):
     def read(self, value: Any, path: Path, report: Report) -> Any:
         if not isinstance(value, Mapping):
             names = listed(list(self.fields)[:6], "and")
-            return report.wrong_type(path, value, "a mapping", f"write it as `key: value` lines; it knows {names}")
+            return report.wrong_type(
+                path, value, "a mapping", f"write it as `key: value` lines; it knows {names}"
+            )
         result: dict[str, Any] = {}
         unknown = [key for key in value if key not in self.fields]
         for key in unknown[:MOST_UNKNOWN_FIELDS]:
@@ -306,7 +324,9 @@ class Struct(Node):
                         known.verdict(item, (*path, name), report)
             elif known.required:
                 reason = f"{code(name)} is missing"
-                report.error((*path, name), None, reason, f"add {code(name)}: {_first(known.description)}", "missing")
+                report.error(
+                    (*path, name), None, reason, f"add {code(name)}: {_first(known.description)}", "missing"
+                )
         if self.verdict is not None:
             self.verdict(result, path, report)
         return result
@@ -319,7 +339,9 @@ class Struct(Node):
         if required := [name for name, known in self.fields.items() if known.required]:
             schema["required"] = required
         if self.rules:
-            schema["x-kubernetes-validations"] = [{"rule": rule, "message": text} for rule, text in self.rules]
+            schema["x-kubernetes-validations"] = [
+                {"rule": rule, "message": text} for rule, text in self.rules
+            ]
         return {**schema, "x-kubernetes-map-type": "atomic"} if self.atomic else schema
 
     def _refuse(self, key: Any, entry: Any, value: Mapping[Any, Any], path: Path, report: Report) -> None:

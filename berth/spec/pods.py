@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from berth.problems import Path
 from berth.spec import formats
 from berth.spec.nodes import Field, Integer, Opaque, Sequence, Struct, Table, Text
-from berth.spec.reports import Report
 from berth.spec.texts import code, quote
+
+if TYPE_CHECKING:
+    from berth.problems import Path
+    from berth.spec.reports import Report
 
 SECRET_NAMES = Sequence(Text(formats.DNS_SUBDOMAIN), most=16)
 ANNOTATION_VALUE = Text(longest=262_144)
@@ -20,76 +22,128 @@ def refuse_our_keys(key: str) -> tuple[str, str] | None:
     if key.startswith(_OURS):
         return f"{code(key)} is set by berth itself", "remove it, or use a prefix of your own"
     if key == "app.kubernetes.io/instance":
-        return f"{code(key)} is Argo CD's own label", "remove it: Argo CD would take the pod for another application's"
+        return (
+            f"{code(key)} is Argo CD's own label",
+            "remove it: Argo CD would take the pod for another application's",
+        )
     return None
 
 
 def _judge_toleration(toleration: dict[str, Any], path: Path, report: Report) -> None:
     operator = toleration.get("operator", "Equal")
     if operator == "Exists" and toleration.get("value"):
-        report.error((*path, "value"), toleration["value"], "a toleration with operator `Exists` has no value",
-                     "remove `value`, or write operator `Equal`", "conflict")  # fmt: skip
+        report.error(
+            (*path, "value"),
+            toleration["value"],
+            "a toleration with operator `Exists` has no value",
+            "remove `value`, or write operator `Equal`",
+            "conflict",
+        )
     if operator == "Equal" and "key" not in toleration and (*path, "key") not in report.broken:
-        report.error(path, None, "a toleration without a key tolerates everything, and then needs operator `Exists`",
-                     "add `key`, or write operator `Exists`", "conflict")  # fmt: skip
+        report.error(
+            path,
+            None,
+            "a toleration without a key tolerates everything, and then needs operator `Exists`",
+            "add `key`, or write operator `Exists`",
+            "conflict",
+        )
     if "tolerationSeconds" in toleration and toleration.get("effect") != "NoExecute":
-        report.error((*path, "tolerationSeconds"), toleration["tolerationSeconds"],
-                     "`tolerationSeconds` needs effect `NoExecute`", "remove it, or write effect `NoExecute`",
-                     "conflict")  # fmt: skip
+        report.error(
+            (*path, "tolerationSeconds"),
+            toleration["tolerationSeconds"],
+            "`tolerationSeconds` needs effect `NoExecute`",
+            "remove it, or write effect `NoExecute`",
+            "conflict",
+        )
 
 
 TOLERATION = Struct(
     {
         "key": Field(Text(formats.LABEL_KEY), "Key of the taint. Absent with operator Exists: every taint."),
-        "operator": Field(Text(choices=("Equal", "Exists")), "How key and value are compared.", default="Equal"),
+        "operator": Field(
+            Text(choices=("Equal", "Exists")), "How key and value are compared.", default="Equal"
+        ),
         "value": Field(Text(formats.LABEL_VALUE), "Value of the taint, with operator Equal."),
-        "effect": Field(Text(choices=("NoSchedule", "PreferNoSchedule", "NoExecute")),
-                        "Effect of the taint. Absent: every effect."),
+        "effect": Field(
+            Text(choices=("NoSchedule", "PreferNoSchedule", "NoExecute")),
+            "Effect of the taint. Absent: every effect.",
+        ),
         "tolerationSeconds": Field(Integer(0, 2**31 - 1), "Seconds that a NoExecute taint is tolerated."),
     },
     verdict=_judge_toleration,
-)  # fmt: skip
+)
 
-POD = Struct({
-    "labels": Field(Table(formats.LABEL_KEY, Text(formats.LABEL_VALUE), key_verdict=refuse_our_keys),
-                    "Labels of every pod."),
-    "annotations": Field(Table(formats.LABEL_KEY, ANNOTATION_VALUE, key_verdict=refuse_our_keys),
-                         "Annotations of every pod."),
-    "tolerations": Field(Sequence(TOLERATION, most=32),
-                         "Tolerations of every pod, beside those for GPU nodes that berth writes."),
-    "priorityClassName": Field(Text(formats.DNS_SUBDOMAIN), "PriorityClass of every pod."),
-    "runtimeClassName": Field(Text(formats.DNS_SUBDOMAIN), "RuntimeClass of every pod, such as `nvidia`."),
-    "serviceAccountName": Field(Text(formats.DNS_SUBDOMAIN),
-                                "ServiceAccount of every pod. Absent: one of the Workspace's own."),
-    "imagePullSecrets": Field(SECRET_NAMES, "Names of Secrets for pulling the serving image."),
-    "queue": Field(Text(formats.DNS_LABEL), "Kueue's LocalQueue that admits the pods."),
-})  # fmt: skip
+POD = Struct(
+    {
+        "labels": Field(
+            Table(formats.LABEL_KEY, Text(formats.LABEL_VALUE), key_verdict=refuse_our_keys),
+            "Labels of every pod.",
+        ),
+        "annotations": Field(
+            Table(formats.LABEL_KEY, ANNOTATION_VALUE, key_verdict=refuse_our_keys),
+            "Annotations of every pod.",
+        ),
+        "tolerations": Field(
+            Sequence(TOLERATION, most=32),
+            "Tolerations of every pod, beside those for GPU nodes that berth writes.",
+        ),
+        "priorityClassName": Field(Text(formats.DNS_SUBDOMAIN), "PriorityClass of every pod."),
+        "runtimeClassName": Field(
+            Text(formats.DNS_SUBDOMAIN), "RuntimeClass of every pod, such as `nvidia`."
+        ),
+        "serviceAccountName": Field(
+            Text(formats.DNS_SUBDOMAIN), "ServiceAccount of every pod. Absent: one of the Workspace's own."
+        ),
+        "imagePullSecrets": Field(SECRET_NAMES, "Names of Secrets for pulling the serving image."),
+        "queue": Field(Text(formats.DNS_LABEL), "Kueue's LocalQueue that admits the pods."),
+    }
+)
 
-PARENT_REF = Struct({
-    "name": Field(Text(formats.DNS_SUBDOMAIN), "Name of the Gateway.", required=True),
-    "namespace": Field(Text(formats.DNS_LABEL), "Namespace of the Gateway. Absent: the Workspace's."),
-    "sectionName": Field(Text(formats.DNS_SUBDOMAIN), "Listener of the Gateway. Absent: every one that allows it."),
-})  # fmt: skip
-INGRESS = Struct({
-    "host": Field(Text(formats.HOST), "Host name that clients use.", required=True),
-    "ingressClassName": Field(Text(formats.DNS_SUBDOMAIN), "IngressClass. Absent: the cluster's default."),
-    "path": Field(Text(formats.URL_PATH), "Path prefix.", default="/"),
-    "tlsSecretName": Field(Text(formats.DNS_SUBDOMAIN), "Secret with the certificate. Absent: plain HTTP."),
-    "annotations": Field(Table(formats.LABEL_KEY, ANNOTATION_VALUE), "Annotations of the Ingress."),
-})  # fmt: skip
-HTTP_ROUTE = Struct({
-    "parentRefs": Field(Sequence(PARENT_REF, most=16, least=1), "Gateways that the route attaches to.",
-                        required=True),
-    "hostnames": Field(Sequence(Text(formats.HOST), most=16), "Host names that clients use. Absent: the Gateway's."),
-    "path": Field(Text(formats.URL_PATH), "Path prefix.", default="/"),
-})  # fmt: skip
+PARENT_REF = Struct(
+    {
+        "name": Field(Text(formats.DNS_SUBDOMAIN), "Name of the Gateway.", required=True),
+        "namespace": Field(Text(formats.DNS_LABEL), "Namespace of the Gateway. Absent: the Workspace's."),
+        "sectionName": Field(
+            Text(formats.DNS_SUBDOMAIN), "Listener of the Gateway. Absent: every one that allows it."
+        ),
+    }
+)
+INGRESS = Struct(
+    {
+        "host": Field(Text(formats.HOST), "Host name that clients use.", required=True),
+        "ingressClassName": Field(
+            Text(formats.DNS_SUBDOMAIN), "IngressClass. Absent: the cluster's default."
+        ),
+        "path": Field(Text(formats.URL_PATH), "Path prefix.", default="/"),
+        "tlsSecretName": Field(
+            Text(formats.DNS_SUBDOMAIN), "Secret with the certificate. Absent: plain HTTP."
+        ),
+        "annotations": Field(Table(formats.LABEL_KEY, ANNOTATION_VALUE), "Annotations of the Ingress."),
+    }
+)
+HTTP_ROUTE = Struct(
+    {
+        "parentRefs": Field(
+            Sequence(PARENT_REF, most=16, least=1), "Gateways that the route attaches to.", required=True
+        ),
+        "hostnames": Field(
+            Sequence(Text(formats.HOST), most=16), "Host names that clients use. Absent: the Gateway's."
+        ),
+        "path": Field(Text(formats.URL_PATH), "Path prefix.", default="/"),
+    }
+)
 
 
 def _judge_expose(expose: dict[str, Any], path: Path, report: Report) -> None:
     broken = any((*path, name) in report.broken for name in ("ingress", "httpRoute"))
     if len(expose) != 1 and not broken:
-        report.error(path, None, f"`expose` has {len(expose)} of `ingress` and `httpRoute`", "give exactly one",
-                     "conflict")  # fmt: skip
+        report.error(
+            path,
+            None,
+            f"`expose` has {len(expose)} of `ingress` and `httpRoute`",
+            "give exactly one",
+            "conflict",
+        )
 
 
 EXPOSE = Struct(
@@ -100,6 +154,7 @@ EXPOSE = Struct(
     rules=(("has(self.ingress) != has(self.httpRoute)", "give exactly one of ingress and httpRoute"),),
     verdict=_judge_expose,
 )
+
 
 def judge_template(template: Any, path: Path, report: Report) -> None:
     """Check what every pod template needs; Kubernetes judges the rest."""
@@ -114,7 +169,9 @@ def judge_template(template: Any, path: Path, report: Report) -> None:
     containers = spec.get("containers")
     if containers is None or containers == []:
         here = (*path, "spec", "containers")
-        report.error(here, containers, "the pod has no containers", "add one with `name` and `image`", "missing")
+        report.error(
+            here, containers, "the pod has no containers", "add one with `name` and `image`", "missing"
+        )
         return
     _judge_containers(containers, (*path, "spec", "containers"), report)
 
@@ -131,13 +188,20 @@ def _judge_containers(containers: Any, path: Path, report: Report) -> None:
             continue
         for name, node in (("name", Text(formats.DNS_LABEL)), ("image", Text(longest=512))):
             if name not in container:
-                report.error((*here, name), None, f"`{name}` is missing", f"add the container's `{name}`", "missing")
+                report.error(
+                    (*here, name), None, f"`{name}` is missing", f"add the container's `{name}`", "missing"
+                )
             else:
                 node.read(container[name], (*here, name), report)
         label = container.get("name")
         if isinstance(label, str) and label in seen:
-            report.error((*here, "name"), label, f"two containers are named {code(label)}",
-                         "give each a name of its own", "conflict")  # fmt: skip
+            report.error(
+                (*here, "name"),
+                label,
+                f"two containers are named {code(label)}",
+                "give each a name of its own",
+                "conflict",
+            )
         elif isinstance(label, str):
             seen.add(label)
 

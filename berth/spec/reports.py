@@ -40,7 +40,7 @@ class Report:
         self.problems.append(Problem(path, value, reason, fix, "warning", rule))
 
     def place(self, name: str) -> str | None:
-        """The one place of the schema where a field of this name stands, None where it has none or several."""
+        """The one place of the schema for a field of this name, None where it has none or several."""
         return self._places.get(name.lower())
 
     def not_json(self, value: Any, path: Path) -> bool:
@@ -62,7 +62,9 @@ class Report:
             elif isinstance(item, list | tuple):
                 stack.extend((entry, (*here, index)) for index, entry in enumerate(item))
             elif isinstance(item, float) and not math.isfinite(item):
-                self.error(here, item, f"{item} is no number that JSON can hold", "write a number", "wrong-type")
+                self.error(
+                    here, item, f"{item} is no number that JSON can hold", "write a number", "wrong-type"
+                )
                 return True
             elif item is not None and not isinstance(item, str | bool | int | float):
                 reason = f"{quote(item)} is nothing that JSON can hold"

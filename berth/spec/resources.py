@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from berth.problems import Path
 from berth.spec import formats
 from berth.spec.nodes import Field, Integer, Sequence, Struct, Table, Text
-from berth.spec.reports import Report
 from berth.spec.texts import code
 
+if TYPE_CHECKING:
+    from berth.problems import Path
+    from berth.spec.reports import Report
+
 MOST_NODES = 1000
-_RESERVED = ("kaito.sh/workspace", "kaito.sh/workspacenamespace", "kaito.sh/ragengine", "kaito.sh/ragenginenamespace")
+_RESERVED = (
+    "kaito.sh/workspace",
+    "kaito.sh/workspacenamespace",
+    "kaito.sh/ragengine",
+    "kaito.sh/ragenginenamespace",
+)
 _RESERVED_PREFIXES = ("karpenter.kaito.sh/", "berth.dev/")
 
 
 def refuse_reserved(key: str) -> tuple[str, str] | None:
     """Reason and fix for a selector key that a controller sets on nodes itself."""
     if key in _RESERVED or key.startswith(_RESERVED_PREFIXES):
-        return (f"{code(key)} is set on nodes by the controllers, so that no Workspace selects another's nodes",
-                "select nodes by a label of your own")  # fmt: skip
+        return (
+            f"{code(key)} is set on nodes by the controllers, so that no Workspace selects another's nodes",
+            "select nodes by a label of your own",
+        )
     return None
 
 
@@ -29,10 +38,21 @@ def _judge_requirement(requirement: dict[str, Any], path: Path, report: Report) 
     if (*path, "values") in report.broken or operator is None:
         return
     if operator in ("In", "NotIn") and not values:
-        report.error((*path, "values"), None, f"operator `{operator}` needs values", "add at least one value", "missing")
+        report.error(
+            (*path, "values"),
+            None,
+            f"operator `{operator}` needs values",
+            "add at least one value",
+            "missing",
+        )
     elif operator not in ("In", "NotIn") and values:
-        report.error((*path, "values"), list(values), f"operator `{operator}` takes no values",
-                     "remove `values`, or write operator `In`", "conflict")  # fmt: skip
+        report.error(
+            (*path, "values"),
+            list(values),
+            f"operator `{operator}` takes no values",
+            "remove `values`, or write operator `In`",
+            "conflict",
+        )
 
 
 def _judge_key(key: str, path: Path, report: Report) -> None:
@@ -43,45 +63,70 @@ def _judge_key(key: str, path: Path, report: Report) -> None:
 REQUIREMENT = Struct(
     {
         "key": Field(Text(formats.LABEL_KEY), "Key of the label.", required=True, verdict=_judge_key),
-        "operator": Field(Text(choices=("In", "NotIn", "Exists", "DoesNotExist")), "How the label is compared.",
-                          required=True),
+        "operator": Field(
+            Text(choices=("In", "NotIn", "Exists", "DoesNotExist")),
+            "How the label is compared.",
+            required=True,
+        ),
         "values": Field(Sequence(Text(formats.LABEL_VALUE), most=64), "Values, with In and NotIn."),
     },
     verdict=_judge_requirement,
-)  # fmt: skip
+)
 SELECTOR = Struct(
     {
-        "matchLabels": Field(Table(formats.LABEL_KEY, Text(formats.LABEL_VALUE), key_verdict=refuse_reserved),
-                             "Labels that the nodes carry; nodes that are made for the Workspace get them."),
-        "matchExpressions": Field(Sequence(REQUIREMENT, most=32),
-                                  "Further conditions on labels. They become node affinity of the pods."),
+        "matchLabels": Field(
+            Table(formats.LABEL_KEY, Text(formats.LABEL_VALUE), key_verdict=refuse_reserved),
+            "Labels that the nodes carry; nodes that are made for the Workspace get them.",
+        ),
+        "matchExpressions": Field(
+            Sequence(REQUIREMENT, most=32),
+            "Further conditions on labels. They become node affinity of the pods.",
+        ),
     },
     atomic=True,
     hints={"nodeSelector": "write `matchLabels`"},
-)  # fmt: skip
+)
 
 
 def _refuse_partition(value: Any, path: Path, report: Report) -> None:
-    report.error(path, value, "parts of a GPU (MIG) are not supported: sizes are planned for whole GPUs",
-                 "remove `partition`", "unsupported")  # fmt: skip
+    report.error(
+        path,
+        value,
+        "parts of a GPU (MIG) are not supported: sizes are planned for whole GPUs",
+        "remove `partition`",
+        "unsupported",
+    )
 
 
-PARTITION = Struct({
-    "mode": Field(Text(choices=("mig", "accelerator")), "How the GPU is divided."),
-    "profile": Field(Text(longest=63), "MIG profile such as `1g.10gb`."),
-    "count": Field(Integer(1, 64), "Number of parts."),
-})  # fmt: skip
+PARTITION = Struct(
+    {
+        "mode": Field(Text(choices=("mig", "accelerator")), "How the GPU is divided."),
+        "profile": Field(Text(longest=63), "MIG profile such as `1g.10gb`."),
+        "count": Field(Integer(1, 64), "Number of parts."),
+    }
+)
 
 RESOURCE = Struct(
     {
         "count": Field(Integer(1, MOST_NODES), "Number of nodes. Absent: as many as one replica needs."),
-        "instanceType": Field(Text(formats.INSTANCE_TYPE),
-                              "Instance type of the nodes, in any case. Absent: the cheapest one that fits."),
-        "labelSelector": Field(SELECTOR, "Labels of the nodes. Absent: no condition beyond the instance type."),
-        "preferredNodes": Field(Sequence(Text(formats.DNS_SUBDOMAIN), most=MOST_NODES),
-                                "Names of nodes to prefer, a preference of the pods' scheduling."),
-        "partition": Field(PARTITION, "Part of a GPU (KAITO v1beta1).", use="refused",
-                           note="Sizes are planned for whole GPUs.", verdict=_refuse_partition),
+        "instanceType": Field(
+            Text(formats.INSTANCE_TYPE),
+            "Instance type of the nodes, in any case. Absent: the cheapest one that fits.",
+        ),
+        "labelSelector": Field(
+            SELECTOR, "Labels of the nodes. Absent: no condition beyond the instance type."
+        ),
+        "preferredNodes": Field(
+            Sequence(Text(formats.DNS_SUBDOMAIN), most=MOST_NODES),
+            "Names of nodes to prefer, a preference of the pods' scheduling.",
+        ),
+        "partition": Field(
+            PARTITION,
+            "Part of a GPU (KAITO v1beta1).",
+            use="refused",
+            note="Sizes are planned for whole GPUs.",
+            verdict=_refuse_partition,
+        ),
     },
     hints={
         "replicas": "write `inference.llamacpp.replicas`",
@@ -90,4 +135,4 @@ RESOURCE = Struct(
         "sku": "write `instanceType`",
         "matchLabels": "move it to `resource.labelSelector.matchLabels`",
     },
-)  # fmt: skip
+)

@@ -3,35 +3,49 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from berth import labels
 from berth.problems import Path, format_path
 from berth.spec import inference, metadata, resources
 from berth.spec.nodes import Field, Node, Opaque, Refused, Sequence, Struct, Text
-from berth.spec.reports import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from berth.spec.reports import Report
 
 API_VERSIONS = tuple(f"{labels.GROUP}/{version}" for version in labels.VERSIONS)
-
 
 
 def _judge_workspace(workspace: dict[str, Any], path: Path, report: Report) -> None:
     missing = not workspace.keys() & {"inference", "tuning"}
     if missing and not report.broken & {("inference",), ("tuning",)}:
-        report.error((*path, "inference"), None, "`inference` is missing",
-                     "add `inference: {preset: {name: …}}` with a model of `berth presets`", "missing")  # fmt: skip
+        report.error(
+            (*path, "inference"),
+            None,
+            "`inference` is missing",
+            "add `inference: {preset: {name: …}}` with a model of `berth presets`",
+            "missing",
+        )
 
 
 WORKSPACE = Struct(
     {
-        "apiVersion": Field(Text(choices=API_VERSIONS), "Version of the Workspace; both mean the same.", required=True),
+        "apiVersion": Field(
+            Text(choices=API_VERSIONS), "Version of the Workspace; both mean the same.", required=True
+        ),
         "kind": Field(Text(choices=(labels.KIND,)), "Always `Workspace`.", required=True),
         "metadata": Field(metadata.METADATA, "Name, namespace, labels and annotations.", required=True),
         "resource": Field(resources.RESOURCE, "The nodes that the Workspace runs on."),
         "inference": Field(inference.INFERENCE, "What is served; required."),
-        "tuning": Field(Refused(inference.TUNING), "Training (KAITO v1beta1).", use="refused",
-                        note="berth serves models and does not train them.", verdict=inference.refuse_tuning),
+        "tuning": Field(
+            Refused(inference.TUNING),
+            "Training (KAITO v1beta1).",
+            use="refused",
+            note="berth serves models and does not train them.",
+            verdict=inference.refuse_tuning,
+        ),
         "status": Field(Opaque(), "Written by the watcher."),
     },
     hints={
@@ -41,7 +55,7 @@ WORKSPACE = Struct(
         "template": "move it to `inference.template`",
     },
     verdict=_judge_workspace,
-)  # fmt: skip
+)
 
 
 def fields(struct: Struct = WORKSPACE, path: Path = ()) -> Iterator[tuple[Path, Field]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LONGEST_NAME = 80
 """Characters of a name that is still compared with the known ones."""
