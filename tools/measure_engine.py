@@ -144,20 +144,32 @@ class Measurer:
         remaining = list(settings)
         with _servers(self.engine, count) as servers:
             while remaining:
+                asked = [{**setting, "embeddings": _embeds(setting)} for setting in remaining]
                 task = {
-                    "library": str(self.engine), "path": str(path), "servers": servers, "settings": remaining,
+                    "library": str(self.engine), "path": str(path), "servers": servers, "settings": asked,
                 }  # fmt: skip
                 probe = [sys.executable, str(ROOT / "tools" / "engine_probe.py")]
                 done = subprocess.run(
-                    probe, input=json.dumps(task), capture_output=True, text=True, check=False
+                    probe,
+                    input=json.dumps(task),
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                    env={**os.environ, "GGML_NO_BACKTRACE": "1"},
                 )
                 results = [json.loads(line) for line in done.stdout.splitlines()]
                 if results and "fatal" in results[0]:
-                    raise SystemExit(f"{path}: {results[0]['fatal']}\n{done.stderr[-3000:]}")
+                    print(f"{results[0]['fatal']}\n{done.stderr[-3000:]}", file=sys.stderr)
+                    return
                 yield from zip(remaining, results, strict=False)
                 remaining = remaining[len(results) :]
                 if remaining:
                     yield remaining.pop(0), {"error": f"the engine aborted: {done.stderr[-600:]}"}
+
+
+def _embeds(setting: Setting) -> bool:
+    """Whether the server runs with `--embeddings`; only then it asks for more outputs than slots."""
+    return int(setting["n_outputs_max"]) > int(setting["n_parallel"])
 
 
 def _row(result: dict[str, Any]) -> dict[str, Any]:
