@@ -1,0 +1,56 @@
+"""What Argo CD and Flux are told by annotations: order, and what must not vanish by accident."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from generator.charts.frames import Object
+
+_BEFORE = frozenset({"ServiceAccount", "ConfigMap", "NetworkPolicy", "NodePool", "Workspace"})
+_AFTER = frozenset({"Ingress", "HTTPRoute", "PodMonitor"})
+_CUSTOM = frozenset({"Workspace", "NodePool", "PodMonitor", "HTTPRoute"})
+"""Kinds whose CRD may come with the same sync."""
+_PROTECTED = frozenset({"NodePool", "PersistentVolumeClaim"})
+"""Kinds whose loss takes nodes or data with it."""
+
+
+def annotated(thing: Object, gitops: str) -> Object:
+    """Return the object with the annotations of the fleet's GitOps tool."""
+    found = {"argocd": _argocd, "flux": _flux}.get(gitops, _none)(thing)
+    if not found:
+        return thing
+    metadata = thing["metadata"]
+    return {
+        **thing,
+        "metadata": {**metadata, "annotations": {**found, **(metadata.get("annotations") or {})}},
+    }
+
+
+def _argocd(thing: Object) -> dict[str, str]:
+    kind, found = thing["kind"], {}
+    if kind in _BEFORE or kind in _AFTER:
+        found["argocd.argoproj.io/sync-wave"] = "-1" if kind in _BEFORE else "1"
+    options = []
+    if kind in _CUSTOM:
+        options.append("SkipDryRunOnMissingResource=true")
+    if kind in _PROTECTED:
+        options += ["Prune=confirm", "Delete=confirm"]
+    if options:
+        found["argocd.argoproj.io/sync-options"] = ",".join(options)
+    return found
+
+
+def _flux(thing: Object) -> dict[str, str]:
+    found = {}
+    if "${" in json.dumps(thing):
+        # Flux would put a variable's value, or nothing, in its place.
+        found["kustomize.toolkit.fluxcd.io/substitute"] = "disabled"
+    if thing["kind"] in _PROTECTED:
+        found["kustomize.toolkit.fluxcd.io/prune"] = "disabled"
+    return found
+
+
+def _none(thing: Object) -> dict[str, str]:
+    return {}

@@ -1,0 +1,227 @@
+"""The pod of a preset: the serving container, its probes, its resources and the template around it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from berth import argv, labels
+from berth.quantities import GIB, MIB, format_bytes
+from generator.charts import containers, names, placing
+from generator.charts import weights as supplies
+from generator.charts.frames import LEADER, REPLICA, WORKER
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from berth.plans import Plan, Server, Weights
+    from generator.charts.frames import Frame, Object
+
+PLAN_FOLDER, KEYS_FOLDER, CACHE_FOLDER = "/etc/berth", "/etc/berth-keys", "/cache"
+PLAN_FILE = "plan.json"
+
+HOST_ALLOWANCE = 1 * GIB
+"""Host memory beside what the plan itemises: CUDA's libraries, the HTTP front, buffers of requests."""
+READ_SPEED = 150 * MIB
+"""Bytes per second of a slow network disk, at which weights must still load before the probe gives up."""
+START_ALLOWANCE_SECONDS = 300
+"""For the driver, CUDA's first start and the warm-up, however small the model is."""
+GRACE_SECONDS = 150
+"""Running answers may finish after SIGTERM; the front stops taking new ones at once."""
+
+_PROBE_PERIOD_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Group:
+    """One replica on several nodes: its index and the workers that its leader reaches."""
+
+    replica: int
+    workers: tuple[str, ...]
+    """Host names in the order of the plan's GPUs."""
+
+
+def serving(frame: Frame, server: Server, weights: Weights, group: Group | None = None) -> Object:
+    """Return the pod template of a replica, or of its leader where it spans several nodes."""
+    supply = supplies.supply(frame, weights)
+    container = containers.berth(
+        frame,
+        "server",
+        ["python", "-m", "serving"],
+        args=_arguments(server, weights, group),
+        mounts=[
+            supply.mount,
+            {"name": "plan", "mountPath": PLAN_FOLDER, "readOnly": True},
+            {"name": "api-keys", "mountPath": KEYS_FOLDER, "readOnly": True},
+        ],
+        ports=[_port("http", labels.PORT), _port("metrics", labels.METRICS_PORT)],
+        resources=_resources(frame.plan, server),
+        startupProbe=_probe("/readyz", "http", failures=startup_failures(weights)),
+        readinessProbe=_probe("/readyz", "http", period=5, failures=2),
+        livenessProbe=_probe("/healthz", "http", failures=6),
+    )
+    keys = {
+        "secretName": names.part(frame.workspace.name, "api-keys"),
+        "optional": True,
+        "defaultMode": 0o440,
+    }
+    plan = {"name": names.part(frame.workspace.name, "plan"), "optional": False, "defaultMode": 0o444}
+    return template(
+        frame,
+        [container],
+        init_containers=supply.init_containers,
+        volumes=[
+            *supply.volumes,
+            {"name": "plan", "configMap": plan},
+            {"name": "api-keys", "secret": keys},
+        ],
+        pull_secrets=weights.pull_secrets,
+        group_labels=_group_labels(group, LEADER),
+    )
+
+
+def worker(frame: Frame, server: Server, group: Group) -> Object:
+    """Return the pod template of a replica's other nodes: they lend their GPUs over the engine's RPC."""
+    container = containers.berth(
+        frame,
+        "worker",
+        ["python", "-m", "serving", "worker"],
+        args=["--metrics-port", str(labels.METRICS_PORT), "--", *argv.rpc_server()],
+        environment=[{"name": "LLAMA_CACHE", "value": CACHE_FOLDER}],
+        mounts=[{"name": "cache", "mountPath": CACHE_FOLDER, "readOnly": False}],
+        ports=[_port("rpc", labels.RPC_PORT), _port("metrics", labels.METRICS_PORT)],
+        resources=_resources(frame.plan, server, worker=True),
+        # The engine's RPC takes one connection after the other, so probes must not knock there.
+        startupProbe=_probe("/healthz", "metrics", failures=START_ALLOWANCE_SECONDS // _PROBE_PERIOD_SECONDS),
+        readinessProbe=_probe("/healthz", "metrics", period=5, failures=2),
+        livenessProbe=_probe("/healthz", "metrics", failures=6),
+    )
+    weights = frame.plan.weights
+    room = format_bytes((-(-(weights.size if weights else 0) // GIB) + 1) * GIB)
+    return template(
+        frame,
+        [container],
+        volumes=[{"name": "cache", "emptyDir": {"sizeLimit": room}}],
+        pull_secrets=(),
+        group_labels=_group_labels(group, WORKER),
+    )
+
+
+def template(
+    frame: Frame,
+    pod_containers: Sequence[Object],
+    *,
+    init_containers: Sequence[Object] = (),
+    volumes: Sequence[Object] = (),
+    pull_secrets: Sequence[str],
+    group_labels: Object,
+) -> Object:
+    """Return a pod template that carries the digest of its server's settings and no other."""
+    own = frame.pod
+    secrets = placing.joined(frame.fleet.images.pull_secrets, [*own.image_pull_secrets, *pull_secrets])
+    spec: Object = {
+        **({"initContainers": list(init_containers)} if init_containers else {}),
+        "containers": list(pod_containers),
+        "volumes": [*volumes, containers.tmp_volume()],
+        **placed(frame),
+        "serviceAccountName": own.service_account_name or frame.name,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": containers.pod_security(),
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "dnsPolicy": "ClusterFirst",
+        "schedulerName": "default-scheduler",
+    }
+    if secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in secrets]
+    if own.priority_class_name is not None:
+        spec["priorityClassName"] = own.priority_class_name
+    if own.runtime_class_name is not None:
+        spec["runtimeClassName"] = own.runtime_class_name
+    return {
+        "metadata": {
+            "labels": {**own.labels, **queue_label(frame), **frame.labels, **group_labels},
+            "annotations": {**own.annotations, labels.SERVER_DIGEST: frame.plan.server_digest},
+        },
+        "spec": spec,
+    }
+
+
+def placed(frame: Frame) -> Object:
+    """Return the pod's affinity and tolerations."""
+    affinity = placing.affinity(frame)
+    return {**({"affinity": affinity} if affinity else {}), "tolerations": placing.tolerations(frame)}
+
+
+def queue_label(frame: Frame) -> dict[str, str]:
+    """Return Kueue's label; its webhook copies a workload's label to the pods, so it stands on both."""
+    return {"kueue.x-k8s.io/queue-name": frame.pod.queue} if frame.pod.queue is not None else {}
+
+
+def startup_failures(weights: Weights) -> int:
+    """Return how many probes may fail before a start counts as stuck; bytes and disk speed decide.
+
+    >>> from berth.plans import Weights
+    >>> startup_failures(Weights(hf="r", file="m.gguf", size=15 * 1024**3))
+    41
+    """
+    return math.ceil((START_ALLOWANCE_SECONDS + weights.size / READ_SPEED) / _PROBE_PERIOD_SECONDS)
+
+
+def _arguments(server: Server, weights: Weights, group: Group | None) -> list[str]:
+    """What the front is told; the engine's own command line follows after `--`, as it will run."""
+    model = supplies.path(weights)
+    front = [
+        "--host", "0.0.0.0",
+        "--port", str(labels.PORT),
+        "--metrics-port", str(labels.METRICS_PORT),
+        "--model", model,
+        *(["--sha256", weights.sha256] if weights.sha256 is not None else []),
+        "--plan", f"{PLAN_FOLDER}/{PLAN_FILE}",
+        "--api-keys", KEYS_FOLDER,
+    ]  # fmt: skip
+    if group is None:
+        return [*front, "--", *server.argv(model)]
+    endpoints = [f"{host}:{labels.RPC_PORT}" for host in group.workers]
+    for endpoint in endpoints:
+        front += ["--wait-for", endpoint]
+    return [*front, "--", *argv.llama_server(server, model, endpoints)]
+
+
+def _resources(plan: Plan, server: Server, *, worker: bool = False) -> Object:
+    """Requests and limits of one pod.
+
+    Weights that the engine maps from a file are page cache, which the kernel takes back when it needs room,
+    so they are not asked for; what the plan keeps in host memory for good is.
+    """
+    gpus = plan.gpus_per_replica // plan.nodes_per_replica
+    memory = HOST_ALLOWANCE
+    if plan.memory is not None and not worker:
+        memory += plan.memory.host.total + server.cache_ram
+    asked = format_bytes(-(-memory // (256 * MIB)) * 256 * MIB)
+    requests: dict[str, str] = {"cpu": str(1 + gpus), "memory": asked}
+    limits: dict[str, str] = {"cpu": str(2 * (1 + gpus)), "memory": asked}
+    if gpus:
+        requests[labels.GPU_RESOURCE] = limits[labels.GPU_RESOURCE] = str(gpus)
+    return {"requests": requests, "limits": limits}
+
+
+def _group_labels(group: Group | None, role: str) -> dict[str, str]:
+    return {} if group is None else {labels.ROLE: role, REPLICA: str(group.replica)}
+
+
+def _port(name: str, number: int) -> Object:
+    return {"name": name, "containerPort": number, "protocol": "TCP"}
+
+
+def _probe(path: str, port: str, *, failures: int, period: int = _PROBE_PERIOD_SECONDS) -> Object:
+    return {
+        "httpGet": {"path": path, "port": port, "scheme": "HTTP"},
+        "initialDelaySeconds": 0,
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "successThreshold": 1,
+        "failureThreshold": failures,
+    }

@@ -1,0 +1,70 @@
+"""A pod template of the user's own: everything in it stays, and what KAITO adds is added."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from berth import labels
+from generator.charts import placing, pods
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from generator.charts.frames import Frame, Object
+
+
+def template(frame: Frame, own: Mapping[str, Any]) -> Object:
+    """Return the user's pod template with our label, affinity, tolerations and the fleet's pod settings.
+
+    A value that the user set is never overwritten: lists are joined, our requirements narrow the user's
+    affinity, and a setting fills only what is absent. The label is the exception, for the selector needs it.
+    """
+    given = without_nulls(own)
+    metadata = dict(given.get("metadata") or {})
+    for name in ("name", "namespace", "creationTimestamp"):
+        metadata.pop(name, None)
+    added, own_labels = frame.pod, metadata.get("labels") or {}
+    metadata["labels"] = {
+        **added.labels,
+        **pods.queue_label(frame),
+        **own_labels,
+        labels.WORKSPACE: frame.name,
+    }
+    annotations = {**added.annotations, **(metadata.get("annotations") or {})}
+    if annotations:
+        metadata["annotations"] = annotations
+    spec = dict(given["spec"])
+    affinity = placing.merged_affinity(spec.get("affinity"), placing.affinity(frame))
+    if affinity:
+        spec["affinity"] = affinity
+    spec["tolerations"] = placing.joined(spec.get("tolerations") or [], placing.tolerations(frame))
+    if added.image_pull_secrets:
+        named = [{"name": name} for name in added.image_pull_secrets]
+        spec["imagePullSecrets"] = placing.joined(spec.get("imagePullSecrets") or [], named)
+    for key, value in (
+        ("priorityClassName", added.priority_class_name),
+        ("runtimeClassName", added.runtime_class_name),
+        ("serviceAccountName", added.service_account_name),
+    ):
+        if value is not None:
+            spec.setdefault(key, value)
+    return {**given, "metadata": metadata, "spec": spec}
+
+
+def port(own: Mapping[str, Any]) -> int:
+    """Return the first port that a container of the template declares; the original's where none does."""
+    for container in (own.get("spec") or {}).get("containers") or []:
+        for one in container.get("ports") or []:
+            number = one.get("containerPort")
+            if isinstance(number, int):
+                return number
+    return labels.PORT
+
+
+def without_nulls(data: Any) -> Any:
+    """Return JSON data without nulls: Kubernetes takes them for absent, and so does cdk8s."""
+    if isinstance(data, dict):
+        return {key: without_nulls(value) for key, value in data.items() if value is not None}
+    if isinstance(data, list):
+        return [without_nulls(item) for item in data if item is not None]
+    return data
