@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from berth.engine import layouts
 from tools import sparse_gguf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "tests" / "data" / "engine-models.json"
@@ -42,6 +42,7 @@ COLUMNS = (
     "weights_bytes", "kv_bytes", "compute_bytes", "compute_bytes_per_device", "weights_per_device",
     "kv_per_device", "host_weights_bytes", "host_kv_bytes", "host_compute_bytes",
 )  # fmt: skip
+REFUSED = ("model", "arch", "quant", *SETTING, "refused")
 
 Setting = dict[str, Any]
 
@@ -114,7 +115,7 @@ class Measurer:
     def rows(
         self, name: str, model: dict[str, Any], wanted: Iterable[tuple[str, Setting]]
     ) -> Iterator[Setting]:
-        """The measured rows of a model; a setting that the engine refuses has none."""
+        """The measured rows of a model; a setting that the engine refuses has `refused` with the reason."""
         groups: dict[tuple[str, str], list[Setting]] = {}
         for quantization, setting in wanted:
             groups.setdefault((quantization, setting["device"]), []).append(setting)
@@ -132,10 +133,11 @@ class Measurer:
                 "n_params": sum(tensor.elements for tensor in found.tensors),
             }
             for setting, result in self._run(path, DEVICES[device], settings):
-                if "host" not in result:
+                if "host" in result:
+                    yield {**fixed, **setting, **_row(result)}
+                else:
                     print(f"{name} {quantization} {setting}: {result}", file=sys.stderr)
-                    continue
-                yield {**fixed, **setting, **_row(result)}
+                    yield {**fixed, **setting, "refused": result["error"].split(":")[0]}
 
     def _run(
         self, path: Path, count: int, settings: list[Setting]
@@ -244,6 +246,9 @@ def _repeat(measurer: Measurer, path: Path, sample: int, only: set[str]) -> int:
         wanted = [(row["quant"], _setting(row)) for row in expected]
         by_setting = {(row["quant"], *(str(row[key]) for key in SETTING)): row for row in expected}
         for found in measurer.rows(name, known[name], wanted):
+            if "refused" in found:
+                different += 1
+                continue
             row = by_setting[found["quant"], *(str(found[key]) for key in SETTING)]
             total += 1
             wrong = {key: (row[key], found[key]) for key in compared if row[key] != str(found[key])}
@@ -267,6 +272,7 @@ def main() -> int:
     parser.add_argument("--models", type=Path, default=MODELS)
     parser.add_argument("--only", nargs="*", default=[], metavar="MODEL")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--refused", type=Path, help="where settings go that the engine refuses")
     parser.add_argument("--repeat", type=Path, metavar="CSV")
     parser.add_argument("--sample", type=int, default=10**9, metavar="ROWS")
     parser.add_argument(
@@ -283,15 +289,21 @@ def main() -> int:
             for name, model in models(arguments.models).items()
             if not arguments.only or name in arguments.only
         }
-        with arguments.out.open("w", newline="") if arguments.out else sys.stdout as stream:
-            writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-            writer.writeheader()
+        with _table(arguments.out, COLUMNS) as write, _table(arguments.refused, REFUSED) as refuse:
             for name, model in chosen.items():
                 wanted = [(arguments.quantization, _parse(text)) for text in arguments.setting]
                 for row in measurer.rows(name, model, wanted or survey(name, model)):
-                    writer.writerow(row)
-                stream.flush()
+                    (refuse if "refused" in row else write)(row)
     return 0
+
+
+@contextmanager
+def _table(path: Path | None, columns: tuple[str, ...]) -> Iterator[Callable[[Setting], Any]]:
+    """A CSV file to write rows to, stdout where there is no path."""
+    with path.open("w", newline="") if path else nullcontext(sys.stdout) as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        yield writer.writerow
 
 
 def _parse(text: str) -> Setting:

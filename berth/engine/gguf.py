@@ -25,6 +25,8 @@ MAX_TENSORS = 65_536
 MAX_KEPT = 4_096
 """Arrays with more entries are kept as a summary; per-layer arrays have at most 512."""
 MAX_TEXT = 64 * 2**20
+MAX_TEXTS = 2_000_000
+"""In all arrays together; the largest vocabularies and their merges have less than a million."""
 MAX_NAME = 64
 MAX_DIMENSIONS = 4
 MAX_HEADER = 128 * 2**20
@@ -99,6 +101,7 @@ class _Cursor:
         self.file_size = file_size
         self.limit = min(file_size, MAX_HEADER)
         self.position = 0
+        self.texts = 0
         self._buffer = b""
         self._at = 0
 
@@ -216,6 +219,9 @@ def _array(cursor: _Cursor, key: str) -> Any:
     kind, length = cursor.number("<I"), cursor.number("<Q")
     if kind == _TEXT:
         cursor.need(8 * length)
+        cursor.texts += length
+        if cursor.texts > MAX_TEXTS:
+            raise InvalidGguf(f"its arrays hold more than {MAX_TEXTS} texts")
         if length <= MAX_KEPT:
             return [cursor.text() for _ in range(length)]
         cursor.skip_texts(length)
