@@ -282,6 +282,15 @@ class Field:
     default: str = ""
     verdict: Verdict | None = None
 
+    def schema(self) -> Schema:
+        """The field's OpenAPI schema with its description; a refused one never validates."""
+        schema = {"description": f"{self.description} {self.note}".strip(), **self.node.schema()}
+        if self.use != "refused":
+            return schema
+        rule = "self.size() == 0" if isinstance(self.node, Sequence) else "false"
+        refusal = {"rule": rule, "message": f"not supported: {self.note}"}
+        return {**schema, "x-kubernetes-validations": [*schema.get("x-kubernetes-validations", []), refusal]}
+
 
 @dataclass(frozen=True)
 class Struct(Node):
@@ -334,8 +343,7 @@ class Struct(Node):
     def schema(self) -> Schema:
         schema: Schema = {"type": "object", "properties": {}}
         for name, known in self.fields.items():
-            note = f"{known.description} {known.note}".strip()
-            schema["properties"][name] = {"description": note, **known.node.schema()}
+            schema["properties"][name] = known.schema()
         if required := [name for name, known in self.fields.items() if known.required]:
             schema["required"] = required
         if self.rules:
