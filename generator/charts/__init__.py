@@ -66,20 +66,29 @@ def _template_objects(frame: Frame) -> Iterator[Object]:
     yield from network.exposed(frame)
 
 
-def _workspace(frame: Frame) -> Object:
-    """The Workspace as it stands in git, with the plan; what a cluster once added is left out."""
-    document, own = frame.workspace.document, frame.workspace
-    annotations = {key: value for key, value in own.annotations.items() if key != _LAST_APPLIED}
-    metadata: Object = {"name": own.name}
-    if own.namespace is not None:
-        metadata["namespace"] = own.namespace
-    if own.labels:
-        metadata["labels"] = dict(own.labels)
-    metadata["annotations"] = {**annotations, labels.PLAN: frame.plan.dumps(), **frame.provenance}
-    thing: Object = {"apiVersion": own.api_version, "kind": labels.KIND, "metadata": metadata}
-    thing |= {key: document[key] for key in _FIELDS if key in document}
+def essence(workspace: Workspace) -> Object:
+    """Return the Workspace as it stands in git; what a cluster once added is left out."""
+    ours = (labels.PLAN, labels.SPEC_DIGEST, labels.CATALOG_DIGEST, labels.FLEET_DIGEST, _LAST_APPLIED)
+    metadata: Object = {"name": workspace.name}
+    if workspace.namespace is not None:
+        metadata["namespace"] = workspace.namespace
+    if workspace.labels:
+        metadata["labels"] = dict(workspace.labels)
+    annotations = {key: value for key, value in workspace.annotations.items() if key not in ours}
+    if annotations:
+        metadata["annotations"] = annotations
+    thing: Object = {"apiVersion": workspace.api_version, "kind": labels.KIND, "metadata": metadata}
+    thing |= {key: workspace.document[key] for key in _FIELDS if key in workspace.document}
     found: Object = templates.without_nulls(thing)
     return found
+
+
+def _workspace(frame: Frame) -> Object:
+    """The Workspace with its plan."""
+    thing = essence(frame.workspace)
+    metadata = thing["metadata"]
+    annotations = {**metadata.get("annotations", {}), labels.PLAN: frame.plan.dumps(), **frame.provenance}
+    return {**thing, "metadata": {**metadata, "annotations": annotations}}
 
 
 def _plan(frame: Frame) -> Object:

@@ -1,0 +1,240 @@
+"""`berth render`: which Workspaces changed, what they become, and how the folder gets there."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from berth import __version__
+from berth.errors import BerthError
+from generator import lockfile, specs, store, synth, unchanged
+from generator.lockfile import Lock, Owned
+from generator.store import Update
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from generator.rendering import Target
+    from generator.study import Study
+
+
+class OutputError(BerthError):
+    """The output folder can't be written to for a reason of the command line."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a render did, or with `--check` what it would do."""
+
+    valid: bool = True
+    rendered: tuple[str, ...] = ()
+    """Folders that were made anew."""
+    removed: tuple[str, ...] = ()
+    unchanged: int = 0
+    differences: tuple[str, ...] = ()
+    """With `--check`, every file that differs from a fresh render, and how."""
+    notices: tuple[str, ...] = field(default=())
+
+
+def command_line(
+    paths: Sequence[str], *, out: str, check: bool = False, jobs: int | None = None, fleet: Path | None = None
+) -> int:
+    """Run the command and return its exit code; data goes to stdout, talk to stderr."""
+    if out == "-":
+        if check:
+            raise OutputError("--check compares with a folder, and --out - has none")
+        return _print_stream(paths, fleet, jobs)
+    outcome = run(paths, Path(out), check=check, jobs=jobs, fleet=fleet)
+    for line in outcome.notices:
+        _say(line)
+    if not outcome.valid:
+        _say("nothing was rendered")
+        return 1
+    for line in outcome.differences:
+        print(line)
+    if outcome.differences:
+        _say(f"{out} is not what `berth render` makes of these specs; render again and commit")
+        return 1
+    _say(_summary(outcome, out))
+    return 0
+
+
+def run(
+    paths: Sequence[str],
+    out: Path,
+    *,
+    check: bool = False,
+    jobs: int | None = None,
+    fleet: Path | None = None,
+) -> Outcome:
+    """Bring a folder to what the specs say; with `check`, only tell what would change.
+
+    Raises:
+        BerthError: a path, the record or cdk8s stands in the way; the folder is as it was.
+    """
+    _refuse_overlap(paths, out)
+    fleet = fleet or next((found for found in map(specs.find_fleet, paths) if found is not None), None)
+    inputs = unchanged.inputs(paths, fleet)
+    if unchanged.known(out, inputs):
+        return Outcome(unchanged=len((lockfile.load(out) or Lock("", "")).folders))
+    old = lockfile.load(out)
+    if old is None and jobs in (None, 1):
+        from generator import bridge
+
+        bridge.warm()
+    from generator.study import study
+
+    found = study(paths, fleet)
+    notices = _problems(found)
+    if not found.valid:
+        return Outcome(valid=False, notices=tuple(notices))
+    outcome, lock = _bring(found, out, old, check=check, jobs=jobs)
+    if not check:
+        unchanged.remember(out, inputs, lock)
+    return Outcome(
+        rendered=outcome.rendered,
+        removed=outcome.removed,
+        unchanged=outcome.unchanged,
+        differences=outcome.differences,
+        notices=(*notices, *outcome.notices),
+    )
+
+
+def _bring(
+    found: Study, out: Path, old: Lock | None, *, check: bool, jobs: int | None
+) -> tuple[Outcome, Lock]:
+    from generator import rendering
+
+    pending = None if check else store.recover(out)
+    before = old or Lock("", "")
+    engine = unchanged.engine()
+    targets = rendering.targets(found)
+    edits = list(store.edited(out, before))
+    damaged = {path.partition("/")[0] for path in edits if "/" in path}
+    same_engine = (before.berth, before.engine) == (__version__, engine)
+    stale = [
+        target
+        for target in targets
+        if not same_engine or target.folder in damaged or _inputs(before, target) != target.inputs
+    ]
+    made = {path: text.encode() for path, text in rendering.files(stale, jobs).items()}
+    new, root, notices = _wanted(found, targets, stale, made, before, out, engine)
+    folders = {target.folder: _within(target.folder, made) for target in stale}
+    update = Update(new, folders, root)
+    removed = tuple(sorted(set(before.folders) - set(new.folders)))
+    differences = _differences(out, update, before) if check else []
+    if not check and (update.folders or root or removed or new != before):
+        store.apply(out, update, before, pending)
+    notices += [f"{out}/{path} was edited by hand, and is rendered again" for path in edits if not check]
+    outcome = Outcome(
+        rendered=tuple(target.folder for target in stale),
+        removed=removed,
+        unchanged=len(targets) - len(stale),
+        differences=tuple(differences),
+        notices=tuple(notices),
+    )
+    return outcome, new
+
+
+def _wanted(
+    found: Study,
+    targets: Sequence[Target],
+    stale: Sequence[Target],
+    made: Mapping[str, bytes],
+    before: Lock,
+    out: Path,
+    engine: str,
+) -> tuple[Lock, dict[str, bytes], list[str]]:
+    """Return the new record, the root's files that have to be written, and what to say about them."""
+    fresh = {target.folder for target in stale}
+    owned = {}
+    for target in targets:
+        if target.folder in fresh:
+            files = {name: lockfile.sha256(text) for name, text in _within(target.folder, made).items()}
+            owned[target.folder] = Owned(target.inputs, files)
+        else:
+            owned[target.folder] = before.folders[target.folder]
+    text = synth.kustomization(sorted(owned)).encode()
+    place = out / synth.KUSTOMIZATION
+    there = place.read_bytes() if place.is_file() else None
+    root: dict[str, bytes] = {}
+    files, notices = {synth.KUSTOMIZATION: lockfile.sha256(text)}, []
+    if there is not None and there != text and synth.KUSTOMIZATION not in before.files:
+        files = {}
+        notices = [f"{place} is not berth's and stays as it is; name the new folders in it"]
+    elif there != text:
+        root[synth.KUSTOMIZATION] = text
+    return Lock(__version__, engine, found.fleet.to_json(), owned, files), root, notices
+
+
+def _differences(out: Path, update: Update, before: Lock) -> list[str]:
+    found = []
+    for folder, files in {**update.folders, "": update.files}.items():
+        for name, content in files.items():
+            path = f"{folder}/{name}" if folder else name
+            place = out / path
+            if not place.exists():
+                found.append(f"{place}: missing")
+            elif not place.is_file() or place.read_bytes() != content:
+                found.append(f"{place}: differs")
+        gone = set(before.folders[folder].files) - set(files) if folder in before.folders else set()
+        found += [f"{out}/{folder}/{name}: no longer wanted" for name in sorted(gone)]
+    for folder in sorted(set(before.folders) - set(update.lock.folders)):
+        found.append(f"{out}/{folder}: no longer wanted")
+    if not found and update.lock != before:
+        found.append(f"{out / lockfile.NAME}: {'differs' if before.berth else 'missing'}")
+    return sorted(found)
+
+
+def _inputs(lock: Lock, target: Target) -> str | None:
+    owned = lock.folders.get(target.folder)
+    return owned.inputs if owned is not None else None
+
+
+def _within(folder: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    prefix = f"{folder}/"
+    return {path.removeprefix(prefix): text for path, text in files.items() if path.startswith(prefix)}
+
+
+def _print_stream(paths: Sequence[str], fleet: Path | None, jobs: int | None) -> int:
+    from generator import rendering
+    from generator.study import study
+
+    found = study(paths, fleet)
+    for line in _problems(found):
+        _say(line)
+    if not found.valid:
+        _say("nothing was rendered")
+        return 1
+    sys.stdout.write(rendering.stream(rendering.targets(found)))
+    return 0
+
+
+def _problems(found: Study) -> list[str]:
+    from generator import reports
+
+    return list(reports.problems_text(found))
+
+
+def _refuse_overlap(paths: Sequence[str], out: Path) -> None:
+    """An output folder is never read as specs, so it must not hold those that are rendered."""
+    place = out.resolve()
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file; name a folder to render to")
+    for path in paths:
+        real = Path(path).resolve()
+        if path != "-" and (real == place or place in real.parents):
+            raise OutputError(f"{out} holds {path} itself; render to a folder of its own, such as `rendered`")
+
+
+def _summary(outcome: Outcome, out: str) -> str:
+    parts = [f"{len(outcome.rendered)} rendered", f"{outcome.unchanged} unchanged"]
+    if outcome.removed:
+        parts.append(f"{len(outcome.removed)} removed ({', '.join(outcome.removed[:3])})")
+    return f"{out}: {', '.join(parts)}"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
