@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -24,18 +24,20 @@ from pydantic.alias_generators import to_camel
 
 from berth import plans, workspaces
 from berth.plans import EngineVariant, Provisioning  # noqa: TC001  pydantic reads them
-from berth.problems import Problem
 from berth.spec import formats, pods
 from berth.spec.reports import ABSENT, Report
 from berth.spec.translation import translated
 from berth.workspaces import PodSettings
+
+if TYPE_CHECKING:
+    from berth.problems import Problem
 
 IMAGE_REPOSITORY = "ghcr.io/berth-dev/berth"
 IMAGE_TAG = "0.1.0"
 """Of the images that this version's manifests name; a release that leaves the pods alone keeps it."""
 
 IMAGE_VOLUMES_SINCE = (1, 35)
-"""Kubernetes mounts image volumes without a feature gate from this version on (KEP-4639)."""
+"""Kubernetes mounts image volumes by default from this version on (feature gate ImageVolume)."""
 
 RAW_FIELDS = ("models", "instanceTypes", "prices")
 """Entries that the catalogue judges."""
@@ -149,11 +151,11 @@ class FleetWeights(Settings):
     cache: WeightsCache | None = Field(
         default=None, description="Volume that keeps downloads. Absent: each pod its own."
     )
-    image_volumes: bool = Field(
-        default=False,
-        description="Whether the cluster mounts images as volumes; otherwise an init "
-        "container copies. Absent: true where `kubernetesVersion` is at least "
-        f"{IMAGE_VOLUMES_SINCE[0]}.{IMAGE_VOLUMES_SINCE[1]}.",
+    image_volumes: bool | None = Field(
+        default=None,
+        description="Whether the cluster mounts images as volumes; otherwise an init container copies. "
+        "Absent: `kubernetesVersion` decides, from "
+        f"{IMAGE_VOLUMES_SINCE[0]}.{IMAGE_VOLUMES_SINCE[1]} on it does.",
     )
 
 

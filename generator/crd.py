@@ -33,15 +33,28 @@ _CONDITION: Object = {
             "description": "ResourceReady, InferenceReady, WorkspaceReady, NodeClaimReady, MachineReady, Ready, "
             "Reconciling, Stalled or NotRendered.",
         },
-        "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds."},
-        "reason": {"type": "string", "maxLength": 1024, "minLength": 1, "description": "One word for programs."},
+        "status": {
+            "type": "string",
+            "enum": ["True", "False", "Unknown"],
+            "description": "If it holds.",
+        },
+        "reason": {
+            "type": "string",
+            "maxLength": 1024,
+            "minLength": 1,
+            "description": "One word for programs.",
+        },
         "message": {"type": "string", "maxLength": 32768, "description": "A sentence for people."},
-        "lastTransitionTime": {"type": "string", "format": "date-time", "description": "When `status` changed."},
+        "lastTransitionTime": {
+            "type": "string",
+            "format": "date-time",
+            "description": "When `status` changed.",
+        },
         "observedGeneration": {
             "type": "integer",
             "format": "int64",
             "minimum": 0,
-            "description": "Generation of the spec that it speaks of.",
+            "description": "Generation it speaks of.",
         },
     },
 }
@@ -70,8 +83,16 @@ _STATUS: Object = {
             "items": {"type": "string", "maxLength": 253},
         },
         "instanceType": {"type": "string", "maxLength": 63, "description": "Instance type of the nodes."},
-        "targetNodeCount": {"type": "integer", "format": "int32", "description": "Nodes that the plan asks for."},
-        "replicas": {"type": "integer", "format": "int32", "description": "Copies of the model that are planned."},
+        "targetNodeCount": {
+            "type": "integer",
+            "format": "int32",
+            "description": "Nodes that the plan asks for.",
+        },
+        "replicas": {
+            "type": "integer",
+            "format": "int32",
+            "description": "Copies of the model that are planned.",
+        },
         "readyReplicas": {"type": "integer", "format": "int32", "description": "Copies that answer."},
         "state": {"type": "string", "maxLength": 63, "description": "Summary that KAITO writes; not used."},
         "performance": {

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 
 def _warn_image(image: str, path: Path, report: Report) -> None:
-    reason = (
-        f"the image {quote(image)} is not used: it is KAITO's PyTorch image; berth serves the preset's GGUF"
-    )
+    reason = f"the image {quote(image)} is not used: it is KAITO's PyTorch image; berth serves GGUF"
     report.warn(
         path, image, reason, "remove it; for weights of your own use `inference.llamacpp.weights`", "not-used"
     )

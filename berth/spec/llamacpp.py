@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from berth.problems import Path
     from berth.spec.reports import Report
 
-CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
-"""What the engine stores a KV cache in."""
+CACHE_TYPES = ("f16", "bf16", "q8_0", "q4_0")
+"""What the engine's CUDA builds have flash attention for, K and V of one type."""
 
 MOST_TOKENS = 2**24
 MOST_SLOTS = 256
@@ -99,6 +99,9 @@ def _judge_arguments(arguments: tuple[str, ...], path: Path, report: Report) -> 
         report.error((*path, fault.position), arguments[fault.position], fault.reason, fault.fix, fault.rule)
 
 
+_K = "(has(self.cacheTypeK) ? self.cacheTypeK : 'f16')"
+_V = "(has(self.cacheTypeV) ? self.cacheTypeV : 'f16')"
+
 LLAMACPP = Struct(
     {
         "quantization": Field(
@@ -130,6 +133,7 @@ LLAMACPP = Struct(
             pods.EXPOSE, "How the Service is reached from outside the cluster. Absent: not at all."
         ),
     },
+    rules=((f"{_K} == {_V}", "cacheTypeK and cacheTypeV have to be the same; absent is f16"),),
     hints={
         "context": "write `contextSize`",
         "ctxSize": "write `contextSize`",
