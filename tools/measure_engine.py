@@ -4,9 +4,10 @@
     python -m tools.measure_engine --engine SITE_PACKAGES --repeat measured.csv --sample 50
 
 SITE_PACKAGES is where the engine's wheel is installed (`llama_cpp/` and `bin/ggml-rpc-server` lie there), for
-the interpreter that runs this. Models come from `tests/data/engine-models.json`; each is written as a GGUF
-file with the right header and no weights, and loaded with one or two RPC servers standing in for GPUs, or on
-the CPU alone. `--repeat` measures rows of an existing file again and reports every difference.
+the interpreter that runs this. Models come from `tests/data/engine-models.json`, or from the catalogue with
+`--presets`; each is written as a GGUF file with the right header and no weights, and loaded with one or two
+RPC servers standing in for GPUs, or on the CPU alone. `--repeat` measures rows of an existing file again and
+reports every difference.
 """
 
 from __future__ import annotations
@@ -51,6 +52,28 @@ def models(path: Path = MODELS) -> dict[str, dict[str, Any]]:
     """The models to measure: architecture, vocabulary, features and metadata by name."""
     loaded: dict[str, dict[str, Any]] = json.loads(path.read_text())
     return loaded
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """The catalogue's models in the same form."""
+    from berth import catalog
+
+    found: dict[str, dict[str, Any]] = {}
+    for model in catalog.load().models:
+        architecture = model.metadata["general.architecture"]
+        prefix = f"{architecture}."
+        found[model.name] = {
+            "architecture": architecture,
+            "vocabulary": model.vocabulary,
+            "features": dict(model.features),
+            "metadata": {
+                key.removeprefix(prefix): value
+                for key, value in model.metadata.items()
+                if key.startswith(prefix)
+            },
+            "more": {key: value for key, value in model.metadata.items() if not key.startswith(prefix)},
+        }
+    return found
 
 
 def metadata(model: dict[str, Any]) -> dict[str, Any]:
@@ -270,6 +293,7 @@ def main() -> int:
     )
     parser.add_argument("--engine", type=Path, required=True, help="site-packages with the engine's wheel")
     parser.add_argument("--models", type=Path, default=MODELS)
+    parser.add_argument("--presets", action="store_true", help="the catalogue's models instead")
     parser.add_argument("--only", nargs="*", default=[], metavar="MODEL")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--refused", type=Path, help="where settings go that the engine refuses")
@@ -286,12 +310,13 @@ def main() -> int:
             return int(_repeat(measurer, arguments.repeat, arguments.sample, set(arguments.only)) > 0)
         chosen = {
             name: model
-            for name, model in models(arguments.models).items()
+            for name, model in (presets() if arguments.presets else models(arguments.models)).items()
             if not arguments.only or name in arguments.only
         }
         with _table(arguments.out, COLUMNS) as write, _table(arguments.refused, REFUSED) as refuse:
             for name, model in chosen.items():
-                wanted = [(arguments.quantization, _parse(text)) for text in arguments.setting]
+                kind = "MXFP4_MOE" if model["architecture"] == "gpt-oss" else arguments.quantization
+                wanted = [(kind, _parse(text)) for text in arguments.setting]
                 for row in measurer.rows(name, model, wanted or survey(name, model)):
                     (refuse if "refused" in row else write)(row)
     return 0
