@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import os
 import random
@@ -24,7 +25,7 @@ import tempfile
 import time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from berth.engine import layouts
 from tools import sparse_gguf
@@ -313,7 +314,10 @@ def main() -> int:
             for name, model in (presets() if arguments.presets else models(arguments.models)).items()
             if not arguments.only or name in arguments.only
         }
-        with _table(arguments.out, COLUMNS) as write, _table(arguments.refused, REFUSED) as refuse:
+        with (
+            _table(arguments.out, COLUMNS, sys.stdout) as write,
+            _table(arguments.refused, REFUSED, io.StringIO()) as refuse,
+        ):
             for name, model in chosen.items():
                 kind = "MXFP4_MOE" if model["architecture"] == "gpt-oss" else arguments.quantization
                 wanted = [(kind, _parse(text)) for text in arguments.setting]
@@ -323,9 +327,11 @@ def main() -> int:
 
 
 @contextmanager
-def _table(path: Path | None, columns: tuple[str, ...]) -> Iterator[Callable[[Setting], Any]]:
-    """A CSV file to write rows to, stdout where there is no path."""
-    with path.open("w", newline="") if path else nullcontext(sys.stdout) as stream:
+def _table(
+    path: Path | None, columns: tuple[str, ...], default: TextIO
+) -> Iterator[Callable[[Setting], Any]]:
+    """A CSV file to write rows to, another stream where there is no path."""
+    with path.open("w", newline="") if path else nullcontext(default) as stream:
         writer = csv.DictWriter(stream, columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
         yield writer.writerow

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from berth.engine import architectures, quantization
 from berth.engine.hyperparameters import Hyperparameters
-from berth.errors import CatalogError
+from berth.errors import CatalogError, InvalidGguf
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from berth.engine.gguf import Header
     from berth.engine.tensors import Tensor
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 _INPUT = frozenset({
     "token_embd.weight", "token_types.weight", "position_embd.weight", "per_layer_token_embd.weight",
 })  # fmt: skip
+# LFM 2 files call the last norm token_embd_norm; everywhere else it is the first
 _FIRST = frozenset({
     "token_embd_norm.weight", "token_embd_norm.bias", "per_layer_model_proj.weight",
     "per_layer_proj_norm.weight",
@@ -44,59 +44,58 @@ class Layout:
         return sum(tensor.size for tensor in self.tensors)
 
     @cached_property
-    def layers(self) -> tuple[tuple[Tensor, ...], ...]:
-        """The tensors of each layer, which go where the layer goes.
-
-        Layers for multi-token prediction are empty: the server does not load them unless it drafts with them.
-        """
-        by_layer: dict[int, list[Tensor]] = defaultdict(list)
-        lfm = self._norm_is_output
+    def _parts(self) -> tuple[tuple[tuple[Tensor, ...], ...], tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The tensors of each layer, those that are everywhere, and those of the output."""
+        layers: list[list[Tensor]] = [[] for _ in range(self.hyperparameters.layers)]
+        everywhere: list[Tensor] = []
+        output: list[Tensor] = []
+        main = self.hyperparameters.main_layers
+        first = frozenset() if self.hyperparameters.architecture in ("lfm2", "lfm2moe") else _FIRST
         for tensor in self.tensors:
             layer = layer_of(tensor.name)
             if layer is not None:
-                by_layer[layer].append(tensor)
-            elif tensor.name in _FIRST and not lfm:
-                by_layer[0].append(tensor)
-        main = self.hyperparameters.main_layers
-        return tuple(
-            tuple(by_layer[layer]) if layer < main else () for layer in range(self.hyperparameters.layers)
-        )
+                if layer < main:
+                    layers[layer].append(tensor)
+            elif tensor.name in first:
+                layers[0].append(tensor)
+            elif tensor.name in _EVERYWHERE:
+                everywhere.append(tensor)
+            elif tensor.name not in _INPUT:
+                output.append(tensor)
+        if self.tied and self.hyperparameters.architecture not in architectures.ENCODERS:
+            output.append(self.by_name["token_embd.weight"])
+        return tuple(map(tuple, layers)), tuple(everywhere), tuple(output)
+
+    @property
+    def layers(self) -> tuple[tuple[Tensor, ...], ...]:
+        """The tensors of each layer, which go where the layer goes; the first has what prepares the input.
+
+        Layers for multi-token prediction are empty: the server does not load them unless it drafts with them.
+        """
+        return self._parts[0]
+
+    @property
+    def everywhere(self) -> tuple[Tensor, ...]:
+        """The tensors that every device with layers has a copy of: factors of the rotary embedding.
+
+        Gemma 4 uses them in full-attention layers only, so only devices with such a layer have them.
+        """
+        return self._parts[1]
+
+    @property
+    def output(self) -> tuple[Tensor, ...]:
+        """The tensors of the output, which go to the last device; a tied token embedding is copied there."""
+        return self._parts[2]
 
     @cached_property
     def input(self) -> tuple[Tensor, ...]:
         """The tensors of the input, which stay in host memory."""
         return tuple(tensor for tensor in self.tensors if tensor.name in _INPUT)
 
-    @cached_property
-    def everywhere(self) -> tuple[Tensor, ...]:
-        """The tensors that every device with layers has a copy of: factors of the rotary embedding.
-
-        Gemma 4 uses them in full-attention layers only, so only devices with such a layer have them.
-        """
-        return tuple(tensor for tensor in self.tensors if tensor.name in _EVERYWHERE)
-
-    @cached_property
-    def output(self) -> tuple[Tensor, ...]:
-        """The tensors of the output, which go to the last device; a tied token embedding is copied there."""
-        first = frozenset() if self._norm_is_output else _FIRST
-        own = tuple(
-            tensor
-            for tensor in self.tensors
-            if layer_of(tensor.name) is None and tensor.name not in _INPUT | _EVERYWHERE | first
-        )
-        if self.tied and self.hyperparameters.architecture not in architectures.ENCODERS:
-            return (*own, self.by_name["token_embd.weight"])
-        return own
-
     @property
     def tied(self) -> bool:
         """Whether the output, if there is one, uses the token embedding."""
         return "output.weight" not in self.by_name
-
-    @property
-    def _norm_is_output(self) -> bool:
-        """LFM 2 files call the last norm token_embd_norm."""
-        return self.hyperparameters.architecture in ("lfm2", "lfm2moe")
 
 
 def layer_of(name: str) -> int | None:
@@ -141,8 +140,49 @@ def from_header(header: Header) -> Layout:
 
     Raises:
         UnknownArchitecture: there is no memory model of it.
-        InvalidGguf: the metadata makes no model, or tensors are missing.
+        InvalidGguf: the metadata makes no model, tensors are missing, or it is one part of several.
     """
-    numbers = Hyperparameters.from_metadata(header.metadata)
+    return from_headers((header,))
+
+
+def from_headers(headers: Sequence[Header]) -> Layout:
+    """The layout of a model that is split into several files, each with its header, in any order.
+
+    Raises:
+        UnknownArchitecture: there is no memory model of it.
+        InvalidGguf: the metadata makes no model, or parts or tensors are missing.
+    """
+    parts = sorted(headers, key=lambda header: header.split_number)
+    count = max(parts[0].split_count, 1)
+    if [part.split_number for part in parts] != list(range(count)):
+        given = ", ".join(str(part.split_number + 1) for part in parts)
+        raise InvalidGguf(f"the model is split into {count} files and all are needed; given: {given}")
+    numbers = Hyperparameters.from_metadata(parts[0].metadata)
     architectures.check(numbers.architecture)
-    return Layout(numbers, header.tensors)
+    tensors = tuple(tensor for part in parts for tensor in part.tensors)
+    _check_complete(numbers, tensors)
+    return Layout(numbers, tensors)
+
+
+def _check_complete(numbers: Hyperparameters, tensors: tuple[Tensor, ...]) -> None:
+    """Refuse a file that lacks tensors or has them in another shape, as the engine would."""
+    shapes = {tensor.name: tensor.shape for tensor in tensors}
+    try:
+        rows = architectures.table(numbers, architectures.features_of(numbers, shapes))
+    except CatalogError as error:
+        raise InvalidGguf(str(error)) from None
+    for name, shape in rows:
+        found = shapes.get(name)
+        if found is None:
+            raise InvalidGguf(f"{numbers.architecture}: the file lacks the tensor {name}")
+        if _trimmed(found) != _trimmed(shape):
+            raise InvalidGguf(
+                f"{numbers.architecture}: the tensor {name} has the shape {list(found)}, not {list(shape)}"
+            )
+
+
+def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without the ones at its end, which mean nothing."""
+    while len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape

@@ -8,8 +8,10 @@ has its own type in every layer, as quantizers wrote for years; the pinned one m
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from berth.engine.tensors import TYPES, Tensor
@@ -71,8 +73,9 @@ _KINDS = (
 )
 
 
+@lru_cache(maxsize=4096)
 def kind_of(name: str) -> Kind:
-    """The kind of a tensor, by its name."""
+    """The kind of a tensor, by its name; a layer's prefix may be left out."""
     if name == "output.weight":
         return Kind.OUTPUT
     if name in ("token_embd.weight", "per_layer_token_embd.weight"):
@@ -83,6 +86,7 @@ def kind_of(name: str) -> Kind:
     return Kind.OTHER
 
 
+@lru_cache(maxsize=4096)
 def source_type(name: str, shape: tuple[int, ...], float_type: str) -> str:
     """The type that the converter writes."""
     if len(shape) <= 1 or name.endswith("_norm.weight") or not name.endswith(".weight"):
@@ -92,6 +96,7 @@ def source_type(name: str, shape: tuple[int, ...], float_type: str) -> str:
     return float_type
 
 
+@lru_cache(maxsize=4096)
 def quantizable(name: str, shape: tuple[int, ...]) -> bool:
     """Whether the quantizer touches a tensor at all: matrices that are neither norms, routers nor small."""
     if len(shape) < 2 or (shape[-1] == 1 and all(entry == 1 for entry in shape[1:])):
@@ -118,33 +123,28 @@ def choose(
     if numbers.architecture == "gpt-oss" and file_type != "MXFP4_MOE":
         raise UnknownQuantization("gpt-oss was trained in MXFP4 and is published as MXFP4_MOE only")
     if file_type in _FLOATS:
-        return tuple(Tensor(name, shape, source_type(name, shape, file_type)) for name, shape in rows)
-    rows = sorted(rows, key=_order)
+        return tuple(Tensor(name, shape, source_type(_part(name), shape, file_type)) for name, shape in rows)
+    parts = [(_part(name), name, shape) for name, shape in rows]
+    kinds = Counter(kind_of(part) for part, _, _ in parts)
     rules = _Rules(
         numbers,
         file_type,
         as_published,
-        tied=all(name != "output.weight" for name, _ in rows),
-        values=sum(kind_of(name) in (Kind.VALUE, Kind.FUSED) for name, _ in rows),
+        tied=kinds[Kind.OUTPUT] == 0,
+        values=kinds[Kind.VALUE] + kinds[Kind.FUSED],
     )
-    return tuple(
-        Tensor(
-            name,
-            shape,
-            _fitting(rules.type_of(name, shape), shape[0])
-            if quantizable(name, shape)
-            else source_type(name, shape, "F16"),
-        )
-        for name, shape in rows
-    )
+    chosen = []
+    for part, name, shape in parts:
+        if quantizable(part, shape):
+            chosen.append(Tensor(name, shape, _fitting(rules.type_of(name, part, shape), shape[0])))
+        else:
+            chosen.append(Tensor(name, shape, source_type(part, shape, "F16")))
+    return tuple(chosen)
 
 
-def _order(row: tuple[str, tuple[int, ...]]) -> tuple[int, str]:
-    """The order in which the quantizer sees tensors: by layer, then by name."""
-    name = row[0]
-    if not name.startswith("blk."):
-        return -1, name
-    return int(name[4:].partition(".")[0]), name
+def _part(name: str) -> str:
+    """A tensor's name without the prefix of its layer."""
+    return name.split(".", 2)[2] if name.startswith("blk.") else name
 
 
 def _fitting(kind: str, row: int) -> str:
@@ -182,9 +182,10 @@ class _Rules:
         self.falcon = numbers.architecture == "falcon"
         self.eight = numbers.experts == 8
 
-    def type_of(self, name: str, shape: tuple[int, ...]) -> str:
+    def type_of(self, name: str, part: str, shape: tuple[int, ...]) -> str:
+        """The type of the next tensor; those of a file come layer by layer, as its table has them."""
         base = FILE_TYPES[self.file_type]
-        kind = kind_of(name)
+        kind = kind_of(part)
         if kind is Kind.OUTPUT or (self.tied and kind is Kind.EMBEDDING):
             return self._output(base, shape)
         if self.file_type == "MXFP4_MOE":

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
-
-from berth.errors import InvalidGguf
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,29 +31,28 @@ def row_size(kind: str, elements: int) -> int:
     return elements // block * size
 
 
-@dataclass(frozen=True)
-class Tensor:
+@lru_cache(maxsize=65_536)
+def size_of(shape: tuple[int, ...], kind: str) -> int:
+    """Bytes of a tensor's data, without padding."""
+    _, block, size = TYPES[kind]
+    return math.prod(shape) // block * size
+
+
+class Tensor(NamedTuple):
     """One tensor of a model: its shape is in ggml's order, the length of a row first."""
 
     name: str
     shape: tuple[int, ...]
     type: str
 
-    @cached_property
+    @property
     def elements(self) -> int:
         return math.prod(self.shape)
 
-    @cached_property
+    @property
     def size(self) -> int:
         """Bytes of the data, without padding."""
-        _, block, size = TYPES[self.type]
-        return self.elements // block * size
-
-    def check(self) -> None:
-        """Raise InvalidGguf where the type cannot hold rows of this length."""
-        block = TYPES[self.type][1]
-        if self.shape[0] % block:
-            raise InvalidGguf(f"tensor {self.name}: rows of {self.shape[0]} are not whole {self.type} blocks")
+        return size_of(self.shape, self.type)
 
 
 def allocated(tensors: Iterable[Tensor], alignment: int = 32) -> int:

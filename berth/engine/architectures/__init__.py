@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from berth.engine.architectures import dense, encoders, experts, hybrid
-from berth.engine.architectures.table import FEATURES, Table
+from berth.engine.architectures.table import FEATURES, Table, features_of
 from berth.errors import UnknownArchitecture
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from berth.engine.hyperparameters import Hyperparameters
 
-__all__ = ["ENCODERS", "FEATURES", "TABLES", "check", "table"]
+__all__ = ["ENCODERS", "FEATURES", "TABLES", "check", "features_of", "table"]
 
 TABLES: dict[str, Callable[[Table], None]] = {
     "llama": dense.llama,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from berth.errors import CatalogError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from berth.engine.hyperparameters import Hyperparameters
 
@@ -39,6 +39,43 @@ FEATURES: dict[str, str] = {
     "dense_projections": "dense_2.weight and dense_3.weight after the pooling (EmbeddingGemma)",
 }
 """Everything that a preset can say about its file's tensors, and what it means."""
+
+_SEEN: dict[str, tuple[str, ...]] = {
+    "rope_freqs": ("rope_freqs.weight",),
+    "rope_factors": ("rope_factors_long.weight",),
+    "qkv_bias": ("attn_q.bias", "attn_qkv.bias"),
+    "attention_bias": ("attn_output.bias",),
+    "ffn_bias": ("ffn_up.bias",),
+    "output_bias": ("output.bias",),
+    "attention_norm_2": ("attn_norm_2.weight",),
+    "qk_norm": ("attn_q_norm.weight",),
+    "ffn_norm": ("ffn_norm.weight",),
+    "expert_bias": ("exp_probs_b.bias",),
+    "token_types": ("token_types.weight",),
+    "classifier_dense": ("cls.weight",),
+    "classifier": ("cls.output.weight",),
+    "classifier_bias": ("cls.output.bias",),
+    "conv_bias": ("ssm_conv1d.bias",),
+    "layer_scale": ("layer_output_scale.weight",),
+    "fused_experts": ("ffn_gate_up_exps.weight",),
+    "dense_projections": ("dense_2.weight",),
+}
+"""The tensors, without a layer's prefix, that show a feature."""
+
+
+def features_of(numbers: Hyperparameters, names: Iterable[str]) -> dict[str, bool]:
+    """The features that a file has, seen from the names of its tensors."""
+    names = set(names)
+    parts = {name.split(".", 2)[2] if name.startswith("blk.") else name for name in names}
+    features = {feature: any(name in parts for name in shown) for feature, shown in _SEEN.items()}
+    features["tied"] = "output.weight" not in names
+    attention = [layer for layer in range(numbers.main_layers) if not numbers.recurrent[layer]]
+    features["fused_qkv"] = any(f"blk.{layer}.attn_qkv.weight" in names for layer in attention)
+    features["shared_values"] = any(
+        f"blk.{layer}.attn_k.weight" in names and f"blk.{layer}.attn_v.weight" not in names
+        for layer in attention
+    )
+    return features
 
 
 class Table:
