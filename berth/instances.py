@@ -25,13 +25,8 @@ GPU_MODELS_FILE = "gpus.yaml"
 
 
 def _bytes(value: Any) -> Any:
-    """Read `28Gi`, `900G` or a plain number of bytes."""
-    if isinstance(value, str):
-        amount = quantities.parse(value)
-        if amount != int(amount):
-            raise ValueError(f"{value} is no whole number of bytes")
-        return int(amount)
-    return value
+    """Read `28Gi`, `900G` or a plain number of bytes; a part of a byte is dropped."""
+    return int(quantities.parse(value)) if isinstance(value, str) else value
 
 
 def _date(value: Any) -> Any:
@@ -39,7 +34,10 @@ def _date(value: Any) -> Any:
     if isinstance(value, datetime.date):
         return value.isoformat()
     if isinstance(value, str):
-        datetime.date.fromisoformat(value)
+        try:
+            datetime.date.fromisoformat(value)
+        except ValueError:
+            raise ValueError("a date is written like 2026-01-31") from None
     return value
 
 
