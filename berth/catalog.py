@@ -12,15 +12,15 @@ import re
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
 
 from berth import instances, models
-from berth.errors import UnknownInstanceType, UnknownModel
-from berth.models import InvalidEntry, problems_of
-from berth.plans import digest
+from berth.entries import InvalidEntry, problems_of
+from berth.errors import BerthError, UnknownInstanceType, UnknownModel, UnknownQuantization
+from berth.plans import Frozen, digest
 from berth.problems import Problem
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from berth.instances import InstanceType
     from berth.models import Model
+    from berth.problems import Path
 
 NEAREST = 4
 """How many names an error proposes."""
@@ -61,6 +62,22 @@ class Shelf:
         return {entry["name"]: entry for entry in data["models"]}
 
 
+class _Place(NamedTuple):
+    """A name as it is spelled, the model that it means, and the file of that model."""
+
+    spelled: str
+    model: str
+    shelf: Shelf | None
+
+
+class Unsupported(Frozen):
+    """A preset of KAITO that cannot be served here, and why."""
+
+    names: tuple[str, ...]
+    reason: str
+    instead: str = "another preset"
+
+
 @dataclass(frozen=True)
 class Catalog:
     """Models and instance types. Names are found in any case; a model also by its aliases."""
@@ -69,21 +86,21 @@ class Catalog:
     """Models given as such, which go before those of the shelves."""
     shelves: tuple[Shelf, ...] = ()
     instance_types: Mapping[str, InstanceType] = field(default_factory=dict)
-    unsupported: Mapping[str, str] = field(default_factory=dict)
-    """Presets of KAITO that the engine cannot run, with the reason, by name in lower case."""
+    unsupported: Mapping[str, Unsupported] = field(default_factory=dict)
+    """Presets of KAITO that cannot be served, by name in lower case."""
     _made: dict[str, Model] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
-    def _places(self) -> dict[str, tuple[Shelf | None, str]]:
+    def _places(self) -> dict[str, _Place]:
         """Where each name and alias, in lower case, leads to."""
-        places: dict[str, tuple[Shelf | None, str]] = {}
+        places: dict[str, _Place] = {}
         for shelf in self.shelves:
             for name, *aliases in shelf.names:
                 for known in (name, *aliases):
-                    places.setdefault(known.casefold(), (shelf, name))
+                    places.setdefault(known.casefold(), _Place(known, name, shelf))
         for model in self.own_models.values():
             for known in model.names:
-                places[known.casefold()] = (None, model.name)
+                places[known.casefold()] = _Place(known, model.name, None)
         return places
 
     @cached_property
@@ -93,13 +110,12 @@ class Catalog:
     @cached_property
     def models(self) -> tuple[Model, ...]:
         """Every model, by name."""
-        names = {name for _, name in self._places.values()}
-        return tuple(self.model(name) for name in sorted(names))
+        return tuple(self.model(name) for name in self.model_names)
 
     @cached_property
     def model_names(self) -> tuple[str, ...]:
         """The name of every model, in order, without reading the models."""
-        return tuple(sorted({name for _, name in self._places.values()}))
+        return tuple(sorted({place.model for place in self._places.values()}))
 
     def model(self, name: str) -> Model:
         """Return the model of this name or alias.
@@ -110,12 +126,12 @@ class Catalog:
         place = self._places.get(name.casefold())
         if place is None:
             raise UnknownModel(self._unknown_model(name))
-        shelf, key = place
-        if shelf is None:
-            return self.own_models[key]
-        found = self._made.get(key)
+        if place.shelf is None:
+            return self.own_models[place.model]
+        found = self._made.get(place.model)
         if found is None:
-            found = self._made[key] = models.parse(shelf.entries[key], ("models", key))
+            found = models.parse(place.shelf.entries[place.model], ("models", place.model))
+            self._made[place.model] = found
         return found
 
     def instance_type(self, name: str) -> InstanceType:
@@ -184,19 +200,16 @@ class Catalog:
         )
 
     def _unknown_model(self, name: str) -> str:
-        reason = self.unsupported.get(name.casefold())
-        if reason is not None:
-            return f"KAITO's preset {name!r} has no llama.cpp support: {reason}; choose another preset"
-        listed = []
-        for near in _nearest(name, self._places):
-            listed.append(self._places[near][1] if near.count("/") and "/" not in name else near)
-        unique = list(dict.fromkeys(listed))
-        return f"no preset is named {name!r}; {_proposal(unique, 'berth presets')}"
+        known = self.unsupported.get(name.casefold())
+        if known is not None:
+            return f"KAITO's preset {name!r} cannot be served here: {known.reason}; take {known.instead}"
+        listed = list(dict.fromkeys(self._places[near].spelled for near in _nearest(name, self._places)))
+        return f"no preset is named {name!r}; {_proposal(listed, 'berth presets')}"
 
 
 def replace_price(instance: InstanceType, price: Any) -> InstanceType:
     """Return the instance type at another price."""
-    return instance.model_validate({**instance.model_dump(), "price": price})
+    return instance.model_validate({**instance.model_dump(exclude_none=True), "price": price})
 
 
 @cache
@@ -204,13 +217,12 @@ def load() -> Catalog:
     """Return the package's own catalogue."""
     folder = resources.files("presets")
     shelves = []
-    unsupported: dict[str, str] = {}
+    unsupported: dict[str, Unsupported] = {}
     for resource in sorted((folder / "models").iterdir(), key=lambda found: found.name):
         if resource.name == UNSUPPORTED:
             data = yaml.load(resource.read_text("utf-8"), Loader=yaml.CSafeLoader)
-            for entry in data["unsupported"]:
-                for known in entry["names"]:
-                    unsupported[known.casefold()] = entry["reason"]
+            for entry in map(Unsupported.model_validate, data["unsupported"]):
+                unsupported.update({name.casefold(): entry for name in entry.names})
         elif resource.name.endswith(".yaml"):
             shelves.append(Shelf(resource.read_text("utf-8")))
     types: dict[str, InstanceType] = {}
@@ -229,11 +241,24 @@ def _read_models(documents: Sequence[Any], problems: list[Problem]) -> dict[str,
         except InvalidEntry as error:
             problems += error.problems
             continue
+        problems += _unbuildable(model, ("models", index))
         if model.name in found:
             path = ("models", index, "name")
             problems.append(Problem(path, model.name, f"two models are named {model.name}", rule="model"))
         found[model.name] = model
     return found
+
+
+def _unbuildable(model: Model, path: Path) -> list[Problem]:
+    """What keeps the model's tensors from being known, told when the fleet file is read."""
+    try:
+        for quantization in model.quantizations:
+            model.layout(quantization)
+    except UnknownQuantization as error:
+        return [Problem((*path, "quantizations"), None, str(error), rule="model")]
+    except BerthError as error:
+        return [Problem((*path, "metadata"), None, str(error), rule="model")]
+    return []
 
 
 def _read_instance_types(documents: Sequence[Any], problems: list[Problem]) -> dict[str, InstanceType]:
