@@ -1,0 +1,156 @@
+"""How much memory the pinned engine takes: the façade of `berth.engine`.
+
+Weights, cache and compute are what the engine itself reports; `overhead` is what CUDA adds on top
+(`berth.engine.overhead`). All figures are bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from berth import plans
+from berth.engine import kv, replay
+from berth.engine.checks import check_settings
+from berth.engine.devices import Placement, place
+from berth.engine.overhead import Overhead, overhead
+from berth.engine.settings import PADDING, Batch, Settings
+from berth.engine.weights import weights_by_device
+
+if TYPE_CHECKING:
+    from berth.engine.layouts import Layout
+
+__all__ = [
+    "Overhead", "Settings", "check_settings", "footprint", "largest_context", "overhead", "trained_context",
+]  # fmt: skip
+
+
+_INTERPOLATIONS = 4
+"""Guesses along a straight line before halving, which ends for certain."""
+
+
+class _Same:
+    """A layout that is equal to itself alone: comparing all its tensors would cost more than it saves."""
+
+    __slots__ = ("layout",)
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    def __hash__(self) -> int:
+        return id(self.layout)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.layout is self.layout
+
+
+def trained_context(layout: Layout) -> int:
+    """The tokens of one sequence that the model was trained for."""
+    return layout.hyperparameters.trained_context
+
+
+def footprint(layout: Layout, settings: Settings, overhead: Overhead | None = None) -> plans.Memory:
+    """What one server takes, GPU by GPU and on the host.
+
+    Args:
+        layout: the model.
+        settings: llama-server's.
+        overhead: of the GPU model; None counts none, so that `total` is the engine's own account.
+
+    Raises:
+        UnknownArchitecture: there is no memory model of the architecture.
+        InvalidSettings: the engine would not start with these settings.
+    """
+    return _footprint(_Same(layout), settings, overhead)
+
+
+@lru_cache(maxsize=16_384)
+def _footprint(same: _Same, settings: Settings, overhead: Overhead | None) -> plans.Memory:
+    layout = same.layout
+    check_settings(layout, settings)
+    batch, placement = _engine(layout, settings)
+    weights = _weights(same, placement)
+    cache = _cache(layout, batch, placement)
+    compute = replay.compute(layout, batch, placement)
+    extra = overhead.bytes(layout, batch) if overhead is not None else 0
+    host = placement.host
+    return plans.Memory(
+        gpus=tuple(
+            plans.GpuMemory(
+                weights=weights[gpu],
+                kv_cache=cache[gpu],
+                compute=compute[gpu],
+                overhead=extra,
+                total=weights[gpu] + cache[gpu] + compute[gpu] + extra,
+            )
+            for gpu in range(placement.gpus)
+        ),
+        host=plans.HostMemory(
+            weights=weights[host],
+            kv_cache=cache[host],
+            compute=compute[host],
+            total=weights[host] + cache[host] + compute[host],
+        ),
+    )
+
+
+def largest_context(
+    layout: Layout, settings: Settings, capacity: int, overhead: Overhead | None, upper: int
+) -> int:
+    """The most tokens per slot with which every GPU holds its share, up to `upper`; 0 where none do.
+
+    Args:
+        layout: the model.
+        settings: all but the context, which does not count.
+        capacity: usable bytes of each GPU.
+        overhead: of the GPU model.
+        upper: tokens per slot that are not exceeded, rounded down to what the engine pads to.
+    """
+
+    def excess(steps: int) -> int:
+        total = PADDING * steps * (1 if settings.kv_unified else settings.parallel)
+        memory = footprint(layout, replace(settings, context=total), overhead)
+        return max((gpu.total for gpu in memory.gpus), default=memory.host.total) - capacity
+
+    most = upper // PADDING
+    if most < 1 or excess(1) > 0:
+        return 0
+    if excess(most) <= 0:
+        return most * PADDING
+    low, high = 1, most
+    for attempt in range(64):
+        if high - low <= 1:
+            break
+        if attempt < _INTERPOLATIONS:
+            # nearly a straight line, so its crossing is a good guess
+            below, above = -excess(low), excess(high)
+            guess = low + (high - low) * below // (above + below)
+            guess = min(max(guess, low + 1), high - 1)
+        else:
+            guess = (low + high) // 2
+        if excess(guess) > 0:
+            high = guess
+        elif excess(guess + 1) > 0:
+            return guess * PADDING
+        else:
+            low = guess + 1
+    return low * PADDING
+
+
+def _engine(layout: Layout, settings: Settings) -> tuple[Batch, Placement]:
+    numbers = layout.hyperparameters
+    return Batch(settings, numbers.causal), place(numbers.layers, settings.gpus, settings.tensor_split)
+
+
+@lru_cache(maxsize=4096)
+def _weights(same: _Same, placement: Placement) -> list[int]:
+    return weights_by_device(same.layout, placement)
+
+
+def _cache(layout: Layout, batch: Batch, placement: Placement) -> list[int]:
+    """Bytes of the cache on every GPU and, last, on the host."""
+    sizes = [0] * (placement.gpus + 1)
+    for layer, size in enumerate(kv.cache(layout.hyperparameters, batch).bytes):
+        sizes[placement.layers[layer]] += size
+    return sizes
