@@ -65,7 +65,7 @@ PRESET = Struct(
     hints={
         "image": "move it to `inference.llamacpp.weights.image` if it holds a GGUF file",
         "model": "write `name`",
-        "volume": "remove it: no version of the Workspace has this field; shared memory is mounted where needed",
+        "volume": "remove it: no version of the Workspace has it; shared memory is mounted where needed",
         "volumes": "remove it: the volumes of a preset's pods are the plan's",
     },
 )

@@ -244,7 +244,10 @@ class Opaque(Node):
     def read(self, value: Any, path: Path, report: Report) -> Any:
         if not isinstance(value, Mapping):
             return report.wrong_type(path, value, "a mapping", "write it as `key: value` lines")
-        return ABSENT if report.not_json(value, path) else value
+        if report.not_json(value, path):
+            report.broken.add(path)
+            return ABSENT
+        return value
 
     def schema(self) -> Schema:
         return {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
