@@ -145,9 +145,8 @@ def _numbers(**changes: Any) -> Hyperparameters:
     keys = {"block_count": 12, "embedding_length": 256, "context_length": 4096, "attention.head_count": 4}
     keys |= {key.replace("__", "."): value for key, value in changes.items() if key != "architecture"}
     architecture = changes.get("architecture", "gemma3")
-    return Hyperparameters.from_metadata({
-        "general.architecture": architecture, **{f"{architecture}.{key}": value for key, value in keys.items()},
-    })  # fmt: skip
+    own = {f"{architecture}.{key}": value for key, value in keys.items()}
+    return Hyperparameters.from_metadata({"general.architecture": architecture, **own})
 
 
 _BAD_NUMBERS: dict[str, dict[str, Any]] = {
