@@ -15,6 +15,7 @@ import subprocess
 import tarfile
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -23,12 +24,12 @@ from typing import TYPE_CHECKING, Any
 from berth.errors import BerthError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from generator.charts.frames import Object
 
 _MODULE = "berth-cdk8s-batch"
-_CHARTS_A_CALL = 64
+_CHARTS_A_CALL = 32
 """Keeps one message at a few hundred KB, so that neither side holds everything twice."""
 _VERSION_SECONDS = 60
 
@@ -45,25 +46,44 @@ class Chart:
     objects: Sequence[Object]
 
 
-def made(charts: Sequence[Chart]) -> list[list[Object]]:
-    """Have cdk8s make the objects; return them as it writes them, chart by chart.
+def made(charts: Iterable[Chart]) -> Iterator[list[Object]]:
+    """Have cdk8s make the objects; yield them as it writes them, chart by chart.
+
+    Node works on the next charts while the caller is busy with these.
 
     Raises:
         BridgeError: Node is missing or broken, or cdk8s changed or refused an object.
     """
-    batch = _started()
-    results: list[list[Object]] = []
-    for start in range(0, len(charts), _CHARTS_A_CALL):
-        part = charts[start : start + _CHARTS_A_CALL]
-        text = json.dumps([{"id": chart.id, "objects": chart.objects} for chart in part], ensure_ascii=False)
+    with ThreadPoolExecutor(1, "berth-cdk8s") as node:
+        calls = [(part, node.submit(_call, part)) for part in _parts(charts)]
         try:
-            answer = batch(text)
-        except Exception as error:
-            raise BridgeError(f"cdk8s could not make the objects: {error}") from error
-        for chart, objects in zip(part, json.loads(answer), strict=True):
-            _compare(chart, objects)
-            results.append(objects)
-    return results
+            for part, call in calls:
+                for chart, objects in zip(part, call.result(), strict=True):
+                    _compare(chart, objects)
+                    yield objects
+        finally:
+            node.shutdown(cancel_futures=True)
+
+
+def _parts(charts: Iterable[Chart]) -> Iterator[list[Chart]]:
+    part = []
+    for chart in charts:
+        part.append(chart)
+        if len(part) == _CHARTS_A_CALL:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _call(part: Sequence[Chart]) -> list[list[Object]]:
+    text = json.dumps([{"id": chart.id, "objects": chart.objects} for chart in part], ensure_ascii=False)
+    batch = _started()
+    try:
+        answer: list[list[Object]] = json.loads(batch(text))
+    except Exception as error:
+        raise BridgeError(f"cdk8s could not make the objects: {error}") from error
+    return answer
 
 
 def warm() -> None:

@@ -57,7 +57,7 @@ def files(stale: Sequence[Target], jobs: int | None = None) -> dict[str, str]:
         return {}
     processes = min(jobs or _processes(len(stale)), len(stale))
     if processes < 2 or "fork" not in multiprocessing.get_all_start_methods():
-        return synth.render([target.objects() for target in stale])
+        return synth.render(target.objects() for target in stale)
     share = -(-len(stale) // processes)
     parts = [stale[start : start + share] for start in range(0, len(stale), share)]
     with multiprocessing.get_context("fork").Pool(len(parts)) as pool:
@@ -66,11 +66,11 @@ def files(stale: Sequence[Target], jobs: int | None = None) -> dict[str, str]:
 
 def stream(wanted: Sequence[Target]) -> str:
     """Return everything as one text."""
-    return synth.stream([target.objects() for target in wanted]) if wanted else ""
+    return synth.stream(target.objects() for target in wanted) if wanted else ""
 
 
 def _part(part: Sequence[Target]) -> dict[str, str]:
-    return synth.render([target.objects() for target in part])
+    return synth.render(target.objects() for target in part)
 
 
 def _processes(count: int) -> int:

@@ -12,7 +12,7 @@ from berth.errors import BerthError
 from generator import bridge, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from generator.charts.frames import Object
 
@@ -43,30 +43,40 @@ def folder_name(namespace: str | None, name: str) -> str:
     return name if namespace is None else f"{namespace}_{name}"
 
 
-def render(folders: Sequence[Folder]) -> dict[str, str]:
+def render(folders: Iterable[Folder]) -> dict[str, str]:
     """Return the text of every file of the folders, by its path below the output folder.
 
     Raises:
         BridgeError: Node or cdk8s does not work.
         CollisionError: two objects would be one file.
     """
-    charts = [bridge.Chart(folder.path, folder.objects) for folder in folders]
     files: dict[str, str] = {}
-    for folder, objects in zip(folders, bridge.made(charts), strict=True):
+    for path, objects in _made(folders):
         names = [file_name(thing) for thing in objects]
         for name, thing in zip(names, objects, strict=True):
-            path = f"{folder.path}/{name}"
-            if path in files:
-                raise CollisionError(f"two objects of {folder.path} would be written to {name}")
-            files[path] = texts.file(thing)
-        files[f"{folder.path}/{KUSTOMIZATION}"] = kustomization(names)
+            if f"{path}/{name}" in files:
+                raise CollisionError(f"two objects of {path} would be written to {name}")
+            files[f"{path}/{name}"] = texts.file(thing)
+        files[f"{path}/{KUSTOMIZATION}"] = kustomization(names)
     return files
 
 
-def stream(folders: Sequence[Folder]) -> str:
+def stream(folders: Iterable[Folder]) -> str:
     """Return everything as one text, Workspace by Workspace in apply order."""
-    charts = [bridge.Chart(folder.path, folder.objects) for folder in folders]
-    return texts.stream([thing for objects in bridge.made(charts) for thing in objects])
+    return texts.stream([thing for _, objects in _made(folders) for thing in objects])
+
+
+def _made(folders: Iterable[Folder]) -> Iterator[tuple[str, list[Object]]]:
+    """Yield each folder's path with its objects as cdk8s made them."""
+    paths: list[str] = []
+
+    def charts() -> Iterator[bridge.Chart]:
+        for folder in folders:
+            paths.append(folder.path)
+            yield bridge.Chart(folder.path, folder.objects)
+
+    for index, objects in enumerate(bridge.made(charts())):
+        yield paths[index], objects
 
 
 def file_name(thing: Object) -> str:

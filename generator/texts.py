@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import Any
 
 HEADER = "# Rendered by berth: edit the Workspace and render again.\n"
@@ -17,6 +18,8 @@ _QUANTITY = r"[1-9][0-9]*(?:[KMGT]i|m)"
 _PLAIN = re.compile(rf"(?:{_WORD}|{_QUANTITY})\Z", re.ASCII)
 _RESERVED = frozenset(["true", "false", "yes", "no", "on", "off", "null", "y", "n", "nan", "inf"])
 """What YAML 1.1 reads as something else than text, in any case."""
+_NO_POINT = re.compile(r"(?<=^\d)e|(?<=^-\d)e")
+"""`1e-07` is text to a reader of YAML 1.1, which wants `1.0e-07`."""
 _ESCAPED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _IN_BLOCK = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
@@ -42,44 +45,34 @@ def _block(value: Any, indent: str, lines: list[str]) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             _entry(f"{indent}{_text(key)}:", item, indent, lines)
-    else:
-        for item in value:
-            if isinstance(item, (dict, list)) and item:
-                start = len(lines)
-                _block(item, indent + "  ", lines)
-                lines[start] = f"{indent}- {lines[start][len(indent) + 2 :]}"
-            else:
-                _entry(f"{indent}-", item, indent, lines)
+        return
+    for item in value:
+        if item and isinstance(item, (dict, list)):
+            start = len(lines)
+            _block(item, indent + "  ", lines)
+            lines[start] = f"{indent}- {lines[start][len(indent) + 2 :]}"
+        else:
+            _entry(f"{indent}-", item, indent, lines)
 
 
 def _entry(head: str, item: Any, indent: str, lines: list[str]) -> None:
-    if (isinstance(item, dict) and item) or (isinstance(item, list) and item):
-        lines.append(head)
-        _block(item, indent + "  ", lines)
-    elif isinstance(item, str):
+    if isinstance(item, str):
         if "\n" in item and _fits_block(item):
             _literal(head, item, indent, lines)
         else:
             lines.append(f"{head} {_text(item)}")
+    elif item and isinstance(item, (dict, list)):
+        lines.append(head)
+        _block(item, indent + "  ", lines)
     else:
-        lines.append(f"{head} {_scalar(item)}")
+        # Numbers, booleans, null, and what is empty: JSON writes them as YAML does, one case aside.
+        text = json.dumps(item)
+        lines.append(f"{head} {_NO_POINT.sub('.0e', text) if isinstance(item, float) else text}")
 
 
-def _scalar(value: Any) -> str:
-    if value is True:
-        return "true"
-    if value is False:
-        return "false"
-    if value is None:
-        return "null"
-    if isinstance(value, dict):
-        return "{}"
-    if isinstance(value, list):
-        return "[]"
-    return json.dumps(value)
-
-
+@lru_cache(maxsize=8192)
 def _text(value: str) -> str:
+    """Most keys and many values stand in every document, so each is judged once."""
     if _PLAIN.match(value) and value.lower() not in _RESERVED:
         return value
     if _ESCAPED.search(value):

@@ -5,7 +5,6 @@ Pure functions on JSON data; cdk8s takes the objects over afterwards, in `genera
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from berth import labels
@@ -93,7 +92,7 @@ def _workspace(frame: Frame) -> Object:
 
 def _plan(frame: Frame) -> Object:
     """The plan for people and for the pod, which follows it without a restart: its name has no hash."""
-    text = json.dumps(frame.plan.to_json(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    text = frame.plan.model_dump_json(indent=2, by_alias=True, exclude_none=True) + "\n"
     name = names.part(frame.workspace.name, "plan")
     return frame.object("v1", "ConfigMap", name, data={pods.PLAN_FILE: text})
 

@@ -142,7 +142,7 @@ def template(
         spec["runtimeClassName"] = own.runtime_class_name
     return {
         "metadata": {
-            "labels": {**own.labels, **queue_label(frame), **frame.labels, **group_labels},
+            "labels": {**frame.labels, **own.labels, **queue_label(frame), **frame.selector, **group_labels},
             "annotations": {**own.annotations, labels.SERVER_DIGEST: frame.plan.server_digest},
         },
         "spec": spec,
