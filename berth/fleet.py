@@ -26,7 +26,7 @@ from berth import plans, workspaces
 from berth.plans import EngineVariant, Provisioning  # noqa: TC001  pydantic reads them
 from berth.spec import formats, pods
 from berth.spec.reports import ABSENT, Report
-from berth.spec.translation import translated
+from berth.spec.translation import for_editors, translated, without_null
 from berth.workspaces import PodSettings
 
 if TYPE_CHECKING:
@@ -314,6 +314,7 @@ def read(document: Any) -> tuple[Fleet | None, list[Problem]]:
     if "pod" in given:
         pod = pods.POD.read(given["pod"], ("pod",), report)
         given["pod"] = PodSettings() if pod is ABSENT else workspaces.pod_settings(pod)
+    given = without_null(given, (), report, RAW_FIELDS)
     fleet = None
     try:
         fleet = Fleet.model_validate(_with_image_volumes(given), by_alias=True, by_name=False)
@@ -328,7 +329,7 @@ def read(document: Any) -> tuple[Fleet | None, list[Problem]]:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the fleet file, for editors."""
     schema = Fleet.model_json_schema(by_alias=True)
-    plain: dict[str, Any] = _for_editors(schema)
+    plain: dict[str, Any] = for_editors(schema)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **plain, "title": "berth.yaml"}
 
 
@@ -367,22 +368,3 @@ def _with_image_volumes(given: dict[str, Any]) -> dict[str, Any]:
     if re.fullmatch(r"1\.[0-9]{2}", version) and tuple(map(int, version.split("."))) >= IMAGE_VOLUMES_SINCE:
         return {**given, "weights": {**weights, "imageVolumes": True}}
     return given
-
-
-def _for_editors(node: Any) -> Any:
-    """Drop what only programs need, offer no null, and let editors mark unknown keys everywhere."""
-    if isinstance(node, list):
-        return [_for_editors(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    choices = node.get("anyOf")
-    if isinstance(choices, list) and {"type": "null"} in choices:
-        rest = [choice for choice in choices if choice != {"type": "null"}]
-        node = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
-        node = {**rest[0], **node} if len(rest) == 1 else {**node, "anyOf": rest}
-    if "properties" in node:
-        node = {"additionalProperties": False, **node}
-    kept = {key: value for key, value in node.items() if not key.startswith("x-kubernetes-")}
-    if isinstance(kept.get("title"), str):
-        del kept["title"]
-    return {key: _for_editors(value) for key, value in kept.items()}

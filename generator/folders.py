@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".yaml", ".yml", ".json")
 SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "venv"})
-RENDERED_MARKERS = (".berth-rendered.json", "berth-provenance.json")
+RENDERED_MARKERS = (".berth-rendered.json",)
 """Files at the root of a folder that `berth render` wrote, whose content is output and no spec."""
 
 

@@ -52,7 +52,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
     folded: dict[str, str] = {}
     for candidate in candidates:
         folded.setdefault(_fold(candidate), candidate)
-    found = difflib.get_close_matches(_fold(name), folded, n=1, cutoff=0.7)
+    found = difflib.get_close_matches(_fold(name), folded, n=1, cutoff=0.65)
     return folded[found[0]] if found else None
 
 

@@ -1,8 +1,8 @@
-"""Pydantic's complaints in the words of every other problem."""
+"""Between pydantic and everything else: its complaints in our words, its schemas for editors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
@@ -14,6 +14,8 @@ from berth.spec.texts import code, listed, nearest, quote
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
+
+    from berth.spec.reports import Report
 
 _EXPECTED = {
     "string_type": ("a text", "write it in quotes"),
@@ -40,6 +42,44 @@ def translated(error: ValidationError, model: type[BaseModel], document: Any) ->
         for detail in details
         if detail["type"] != "too_short" or detail["loc"] not in deeper
     ]
+
+
+def without_null(value: Any, path: Path, report: Report, raw: Collection[str]) -> Any:
+    """Report every null and leave it out; the top-level fields named in `raw` are judged elsewhere."""
+    if isinstance(value, list):
+        items = [(index, item) for index, item in enumerate(value) if not _null(item, (*path, index), report)]
+        return [without_null(item, (*path, index), report, raw) for index, item in items]
+    if not isinstance(value, Mapping) or (len(path) == 1 and path[0] in raw):
+        return value
+    entries = [(key, item) for key, item in value.items() if not _null(item, (*path, key), report)]
+    return {key: without_null(item, (*path, key), report, raw) for key, item in entries}
+
+
+def _null(value: Any, path: Path, report: Report) -> bool:
+    if value is not None:
+        return False
+    reason = f"{code(str(path[-1]))} has no value (null)"
+    report.error(path, None, reason, "give it a value or leave it out", "null")
+    return True
+
+
+def for_editors(node: Any) -> Any:
+    """Drop what only programs need, offer no null, and let editors mark unknown keys everywhere."""
+    if isinstance(node, list):
+        return [for_editors(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    choices = node.get("anyOf")
+    if isinstance(choices, list) and {"type": "null"} in choices:
+        rest = [choice for choice in choices if choice != {"type": "null"}]
+        node = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
+        node = {**rest[0], **node} if len(rest) == 1 else {**node, "anyOf": rest}
+    if "properties" in node or "patternProperties" in node:
+        node = {"additionalProperties": False, **node}
+    kept = {key: value for key, value in node.items() if not key.startswith("x-kubernetes-")}
+    if isinstance(kept.get("title"), str):
+        del kept["title"]
+    return {key: for_editors(value) for key, value in kept.items()}
 
 
 def _problem(detail: ErrorDetails, model: type[BaseModel], document: Any) -> Problem:
