@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from berth import catalog
+from berth.engine.architectures import FEATURES
 from berth.quantities import gib
 
 if TYPE_CHECKING:
@@ -35,6 +36,44 @@ case. `berth explain NAME` shows what it needs; `berth size NAME` its memory at 
   by the count of parameters alone. Names of files follow the publishing account's pattern.
 """
 
+OWN_MODEL = """\
+## A model of your own
+
+An entry under `models` in `berth.yaml` has the shape of those in `presets/models`. `metadata` are the keys of
+the GGUF file as its header has them (`berth size FILE.gguf` reads them from the file itself), `features` say
+what the file's tensors have beyond the usual of the architecture. `{{Q}}` and `{{q}}` in a file's name stand
+for the quantization. An entry goes before a preset of the same name.
+
+```yaml
+models:
+- name: tinyllama-1.1b-chat
+  title: TinyLlama 1.1B Chat
+  aliases: [TinyLlama/TinyLlama-1.1B-Chat-v1.0]
+  task: chat
+  license: apache-2.0
+  licenseUrl: https://www.apache.org/licenses/LICENSE-2.0
+  metadata:
+    general.architecture: llama
+    llama.block_count: 22
+    llama.context_length: 2048
+    llama.embedding_length: 2048
+    llama.feed_forward_length: 5632
+    llama.attention.head_count: 32
+    llama.attention.head_count_kv: 4
+    llama.rope.dimension_count: 64
+  vocabulary: 32000
+  quantizations: [F16, Q8_0, Q4_K_M]
+  defaultQuantization: Q4_K_M
+  files:
+  - repository: example/tinyllama-gguf
+    file: "tinyllama-1.1b-chat.{{Q}}.gguf"
+    quantizations: [Q8_0, Q4_K_M]
+```
+
+| feature | meaning |
+| --- | --- |
+{features}
+"""
 COLUMNS = (
     "preset", "model", "task", "parameters", "context", "default, weights", "on the hub", "licence", "source",
 )  # fmt: skip
@@ -57,6 +96,8 @@ def text() -> str:
     entries = dict.fromkeys(known.unsupported.values())
     rows = [f"| {', '.join(entry.names)} | {entry.reason} | {entry.instead} |" for entry in entries]
     sections.append(UNSUPPORTED + "\n".join(rows))
+    features = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in sorted(FEATURES.items()))
+    sections.append(OWN_MODEL.format(features=features))
     return "\n".join(section.rstrip() + "\n" for section in sections)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -214,3 +216,19 @@ def test_the_digest_is_of_the_entries_used_alone() -> None:
     assert extended.digest(model, [instance]) == extended.digest(model, [instance])
     assert extended.digest(model, [instance]) != extended.digest(model)
     assert extended.digest(CATALOG.model("phi-4")) == CATALOG.digest(CATALOG.model("phi-4"))
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "presets.md"
+
+
+def test_the_page_lists_every_preset_and_every_one_that_is_not() -> None:
+    page = PAGE.read_text("utf-8")
+    assert [name for name in CATALOG.model_names if f"| `{name}` |" not in page] == []
+    assert [name for entry in CATALOG.unsupported.values() for name in entry.names if name not in page] == []
+
+
+def test_the_pages_own_model_can_be_served() -> None:
+    example = PAGE.read_text("utf-8").split("```yaml\n")[1].split("```")[0]
+    model = CATALOG.extended(**yaml.safe_load(example)).model("TinyLlama/TinyLlama-1.1B-Chat-v1.0")
+    assert sum(math.prod(tensor.shape) for tensor in model.layout().tensors) == 1_100_048_384
+    assert model.quantizations["Q4_K_M"].location == "example/tinyllama-gguf/tinyllama-1.1b-chat.Q4_K_M.gguf"
