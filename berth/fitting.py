@@ -113,7 +113,7 @@ def attempts(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> tup
 
     The last one tells the outcome; those before it say why less is not enough.
     """
-    layers = demand.layout.hyperparameters.block_count
+    layers = demand.layout.hyperparameters.layers
     counts = [gpus for gpus in range(1, instance.gpu_count + 1) if gpus <= layers + 1]
     counts += [instance.gpu_count * n for n in range(2, most_nodes + 1) if instance.gpu_count * n <= layers + 1]
     tried: list[Fit] = []

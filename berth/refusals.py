@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from berth import choosing, fitting
+from berth.engine import memory as engine
+from berth.errors import InvalidSettings, UnknownArchitecture
 from berth.problems import Path, Problem
 from berth.quantities import gib
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from berth.fitting import Demand, Fit
     from berth.fleet import Fleet
     from berth.instances import InstanceType
+    from berth.models import Model
     from berth.plans import Weights
     from berth.workspaces import Workspace
 
@@ -46,6 +49,23 @@ def cache_types(cache_type_k: str, cache_type_v: str) -> Iterator[Problem]:
         reason = f"the KV cache mixes {cache_type_k} for K with {cache_type_v} for V, for which there is no flash attention"
         fix = f"write cacheTypeK: {cache_type_v}, or cacheTypeV: {cache_type_k}"
         yield Problem((*_OURS, "cacheTypeK"), cache_type_k, reason, fix, rule="cache-type")
+
+
+def by_the_engine(demand: Demand) -> Iterator[Problem]:
+    """Yield why the engine would not start, whatever the GPU."""
+    try:
+        engine.check_settings(demand.layout, demand.settings(demand.wanted_context, gpus=1))
+    except UnknownArchitecture as error:
+        fix = "choose another preset; `berth presets` lists them"
+        yield Problem(("inference", "preset", "name"), demand.model.name, str(error), fix, rule="architecture")
+    except InvalidSettings as error:
+        yield Problem(_OURS, None, str(error), "change it", rule="settings")
+
+
+def no_weights(demand: Demand) -> Problem:
+    reason = f"no published GGUF file of {demand.model.name} in {demand.quantization} is known"
+    fix = "name yours in inference.llamacpp.weights, or set weights.source: image in berth.yaml"
+    return Problem((*_OURS, "weights"), None, reason, fix, rule="weights")
 
 
 def too_old(instance: InstanceType, catalog: Catalog) -> Problem:
@@ -182,24 +202,31 @@ def warnings(
     if fit.instance.retired:
         reason = f"{fit.instance.name} is retired by its cloud: {fit.instance.retired}"
         yield _warning(_INSTANCE, fit.instance.name, reason, "retired")
-    if not source.pinned:
-        reason = "the weights are Unpinned: no digest fixes their content"
-        yield _warning((*_OURS, "weights"), None, reason, "unpinned")
-    if demand.model.gated and source.hf and not source.token_secret:
+    if source.hf and not source.token_secret and _gated(demand.model, source.hf):
         reason = f"{source.hf} is gated: name a Secret with HF_TOKEN in presetOptions.modelAccessSecret"
         yield _warning(("inference", "preset", "presetOptions"), None, reason, "gated")
+
+
+def _gated(model: Model, repository: str) -> bool:
+    """A gated model's publisher asks for a token; others who publish its GGUF files usually don't."""
+    owner = repository.partition("/")[0].casefold()
+    publishers = {name.partition("/")[0].casefold() for name in model.names if "/" in name}
+    return model.gated and owner in publishers
 
 
 def _warning(path: Path, value: object, reason: str, rule: str) -> Problem:
     return Problem(path, value, reason, severity="warning", rule=rule)
 
 
-def explanation(demand: Demand, fit: Fit, less: Sequence[Fit]) -> Iterator[str]:
-    """Yield why this plan and not less: the choice, then the next smaller one and what it lacks."""
+def explanation(demand: Demand, fit: Fit, less: Sequence[Fit], source: Weights) -> Iterator[str]:
+    """Yield why this plan and not less: the choice, what the next smaller one lacks, and the weights."""
     yield f"{need(demand, fit)}; {supply(fit.instance)}"
     for smaller in less[-1:]:
-        gpus = "1 GPU" if smaller.gpus == 1 else f"{smaller.gpus} GPUs"
-        yield f"{gpus} of {smaller.instance.name} would be short of {gib(smaller.missing)} each"
+        gpus, each = ("1 GPU", "") if smaller.gpus == 1 else (f"{smaller.gpus} GPUs", " each")
+        yield f"{gpus} of {smaller.instance.name} would be short of {gib(smaller.missing)}{each}"
+    place = source.image or source.hf or f"the volume claim {source.pvc}"
+    pin = "pinned by digest" if source.pinned else "Unpinned: no digest fixes their content"
+    yield f"weights: {source.file} from {place}, {gib(source.size)}, {pin}"
 
 
 def _slots(parallel: int) -> str:

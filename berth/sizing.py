@@ -97,7 +97,7 @@ def _demand(workspace: Workspace, catalog: Catalog, found: list[Problem]) -> Dem
     found += refusals.cache_types(ours.cache_type_k or "f16", ours.cache_type_v or "f16")
     if found:
         return None
-    return Demand(
+    demand = Demand(
         model=model,
         model_digest=model.digest,
         quantization=quantization,
@@ -110,6 +110,8 @@ def _demand(workspace: Workspace, catalog: Catalog, found: list[Problem]) -> Dem
         ubatch=batch if embeds else 512,
         embeddings=embeds,
     )
+    found += refusals.by_the_engine(demand)
+    return None if found else demand
 
 
 def _quantization(asked: str | None, model: Model, found: list[Problem]) -> str | None:
@@ -168,6 +170,8 @@ def _plan(
     nodes, replicas = _nodes_and_replicas(workspace, fit)
     fallbacks = _fallbacks(fit, demand, catalog, fleet)
     source = weights.of(workspace, demand, fleet)
+    if source is None:
+        raise NoFit([refusals.no_weights(demand)])
     server = Server(
         model=demand.model.name,
         alias=demand.model.name,
@@ -179,7 +183,7 @@ def _plan(
         ubatch=demand.ubatch,
         cache_type_k=demand.cache_type_k,
         cache_type_v=demand.cache_type_v,
-        gpu_layers=demand.layout.hyperparameters.block_count + 1,
+        gpu_layers=demand.layout.hyperparameters.layers + 1,
         gpus=fit.gpus,
         tensor_split=(1,) * fit.gpus if fit.gpus > 1 else (),
         variant=variant((fit.instance, *fallbacks)),
@@ -212,7 +216,7 @@ def _plan(
         surge=_room_for_surge(fit, nodes, replicas),
         cost=_cost(fit.instance, nodes),
         warnings=tuple(warning.reason for warning in warnings),
-        explanation=tuple(refusals.explanation(demand, fit, less)),
+        explanation=tuple(refusals.explanation(demand, fit, less, source)),
     )
     return Decision(plan, warnings)
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from berth.workspaces import Workspace, WeightsSource
 
 
-def of(workspace: Workspace, demand: Demand, fleet: Fleet) -> Weights:
-    """Return the source of a Workspace's weights.
+def of(workspace: Workspace, demand: Demand, fleet: Fleet) -> Weights | None:
+    """Return the source of a Workspace's weights, None where neither it, the fleet nor the preset names one.
 
     An image counts as pinned by its digest, a hub file by its sha256; anything else is not pinned, and the
     plan says so instead of calling it verified.
@@ -29,6 +29,8 @@ def of(workspace: Workspace, demand: Demand, fleet: Fleet) -> Weights:
     if fleet.weights.source == "image" and fleet.weights.registry:
         image = f"{fleet.weights.registry.rstrip('/')}/{demand.model.name}:{demand.quantization.lower()}"
         return Weights(image=image, pull_secrets=pull_secrets, file=published.file, size=size)
+    if published.repository is None:
+        return None
     return Weights(
         hf=published.repository,
         revision=published.revision,
@@ -50,7 +52,10 @@ def _own(
         pinned = "@sha256:" in own.image
         return Weights(image=own.image, pull_secrets=secrets, file=file, size=size, pinned=pinned)
     if own.pvc is not None:
-        return Weights(pvc=own.pvc, pull_secrets=pull_secrets, file=file, size=size)
+        pinned = own.sha256 is not None
+        return Weights(
+            pvc=own.pvc, pull_secrets=pull_secrets, file=file, size=size, sha256=own.sha256, pinned=pinned
+        )
     return Weights(
         hf=own.hf,
         revision=own.revision,
@@ -58,4 +63,6 @@ def _own(
         pull_secrets=pull_secrets,
         file=file,
         size=size,
+        sha256=own.sha256,
+        pinned=own.sha256 is not None,
     )

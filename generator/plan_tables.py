@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 from berth.quantities import gib
@@ -12,7 +14,9 @@ if TYPE_CHECKING:
     from berth.plans import Plan
     from generator.study import Study, Subject
 
-_HEAD = ("Workspace", "Model", "Nodes", "Replicas", "GPUs each", "Memory of the fullest GPU", "Context", "Per hour")
+_HEAD = ("Workspace", "Model", "Nodes", "Replicas", "Fullest GPU", "Slots", "Per hour")
+_WIDTH_OF_A_PIPE = 160
+"""Columns where nobody's terminal limits the table."""
 
 
 def show(study: Study, before: Study | None = None) -> None:
@@ -20,13 +24,13 @@ def show(study: Study, before: Study | None = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_OF_A_PIPE)
     if before is not None:
         console.print(markdown(study, before), markup=False, highlight=False)
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in _HEAD:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in ("Workspace", "Slots", "Per hour"))
     for subject in study.subjects:
         if subject.plan is not None:
             table.add_row(*_row(subject, subject.plan))
@@ -109,10 +113,13 @@ def _row(subject: Subject, plan: Plan) -> tuple[str, ...]:
     memory = ""
     if plan.memory is not None:
         fullest = max(plan.memory.gpus, key=lambda gpu: gpu.total)
-        memory = gib(fullest.total) + (f" of {gib(fullest.capacity)}" if fullest.capacity else "")
+        capacity = f" of {gib(fullest.capacity)}" if fullest.capacity else ""
+        memory = f"{gib(fullest.total).removesuffix(' GiB') if capacity else gib(fullest.total)}{capacity}"
+    gpus = "1 GPU" if plan.gpus_per_replica == 1 else f"{plan.gpus_per_replica} GPUs"
+    replicas = f"{plan.replicas} × {gpus}" if plan.server else str(plan.replicas)
     context = f"{plan.server.parallel} × {plan.server.context_size}" if plan.server else ""
     cost = f"{plan.cost.per_hour:.2f} {plan.cost.currency}" if plan.cost else "unknown"
-    return (_title(subject), model, nodes, str(plan.replicas), str(plan.gpus_per_replica), memory, context, cost)
+    return (_title(subject), model, nodes, replicas, memory, context, cost)
 
 
 def _total(study: Study) -> str:
