@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import kubernetes_validate
+import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
 from berth import fleet as fleets
 from berth import labels
-from berth.fleet import Fleet
 from berth.quantities import GIB
 from generator.charts import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from berth.fleet import Fleet
     from generator.charts.frames import Object
     from tests.generator.conftest import Make
 
@@ -75,7 +75,7 @@ CASES: dict[str, Callable[[Make], dict[str, Object]]] = {
     "an Ingress": lambda make: make.objects(
         make.workspace(
             llamacpp={
-                "expose": {"ingress": {"host": "f.example.com", "tlsSecretName": "t", "ingressClassName": "n"}}
+                "expose": {"ingress": {"host": "f.example", "tlsSecretName": "t", "ingressClassName": "n"}}
             }
         )
     ),
@@ -86,7 +86,7 @@ CASES: dict[str, Callable[[Make], dict[str, Object]]] = {
     ),
     "pod settings of fleet and Workspace": lambda make: make.objects(
         make.workspace(llamacpp={"pod": {"queue": "gpu", "runtimeClassName": "nv", "labels": {"a": "b"}}}),
-        fleet(pod={"priorityClassName": "p", "imagePullSecrets": ["s"], "tolerations": [{"operator": "Exists"}]}),
+        fleet(pod={"priorityClassName": "p", "imagePullSecrets": ["s"], "tolerations": [{"key": "k"}]}),
     ),
     "a template": lambda make: make.objects(
         make.workspace(template={"spec": {"containers": [{"name": "c", "image": "busybox:1"}]}})
@@ -234,11 +234,8 @@ def test_the_workspace_is_rendered_as_it_stands_in_git(make: Make) -> None:
 
 def test_our_pods_run_under_the_restricted_profile(objects: dict[str, Object]) -> None:
     for thing in objects.values():
-        # A pod of the user's own is the user's to secure.
-        if (
-            thing["kind"] not in ("Deployment", "StatefulSet")
-            or labels.SERVER not in thing["metadata"]["annotations"]
-        ):
+        # A pod of the user's own carries no server, and is the user's to secure.
+        if labels.SERVER not in thing["metadata"]["annotations"]:
             continue
         pod = thing["spec"]["template"]["spec"]
         assert pod["automountServiceAccountToken"] is False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -63,14 +63,14 @@ def test_files_of_others_stay(out: Path) -> None:
     for path in ("mine.txt", "a/mine.yaml", "a/sub/mine.yaml", "b/notes.md"):
         (out / path).parent.mkdir(exist_ok=True)
         (out / path).write_bytes(path.encode())
-    os.symlink("mine.yaml", out / "a" / "link")
+    (out / "a" / "link").symlink_to("mine.yaml")
     old = lockfile.load(out)
     assert old is not None
     store.apply(out, update({"a": {"one.yaml": b"new"}}), old)
     found = tree(out)
     for path in ("mine.txt", "a/mine.yaml", "a/sub/mine.yaml", "b/notes.md"):
         assert found[path] == path.encode()
-    assert os.readlink(out / "a" / "link") == "mine.yaml"
+    assert (out / "a" / "link").readlink() == Path("mine.yaml")
     assert "b/one.yaml" not in found
     assert "a/two.yaml" not in found
 
@@ -141,17 +141,18 @@ def test_after_a_kill_every_folder_is_whole_and_the_next_run_mends_the_rest(
     if child == 0:
         steps = 0
 
-        def die(real: object, *arguments: Path) -> object:
-            nonlocal steps
-            steps += 1
-            if steps == killed_at:
-                os._exit(9)
-            return real(*arguments)  # type: ignore[operator]
+        def dying(real: Any) -> Any:
+            def step(*arguments: Any) -> Any:
+                nonlocal steps
+                steps += 1
+                if steps == killed_at:
+                    os._exit(9)
+                return real(*arguments)
 
-        real_rename, real_replace, real_place = Path.rename, Path.replace, exchange._exchanged
-        Path.rename = lambda self, to: die(real_rename, self, to)  # type: ignore[method-assign,assignment]
-        Path.replace = lambda self, to: die(real_replace, self, to)  # type: ignore[method-assign,assignment]
-        exchange._exchanged = lambda one, two: die(real_place, one, two)  # type: ignore[assignment,return-value]
+            return step
+
+        for owner, name in ((Path, "rename"), (Path, "replace"), (exchange, "_exchanged")):
+            setattr(owner, name, dying(getattr(owner, name)))
         store.apply(out, changed, lockfile.load(out) or NOTHING)
         os._exit(0)
     _, status = os.waitpid(child, 0)
