@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from berth import fitting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from berth.fitting import Demand, Fit
     from berth.instances import InstanceType
@@ -69,7 +69,7 @@ def nodes_for(fit: Fit, replicas: int) -> int:
     return -(-replicas // fit.replicas_per_node)
 
 
-def _order(found: Sequence[Choice]) -> object:
+def _order(found: Sequence[Choice]) -> Callable[[Choice], tuple[float, int, int, str]]:
     """By price where every candidate has one, else by GPUs, then memory, then name."""
     priced = all(choice.price_per_hour is not None for choice in found)
 

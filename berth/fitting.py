@@ -115,7 +115,9 @@ def attempts(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> tup
     """
     layers = demand.layout.hyperparameters.layers
     counts = [gpus for gpus in range(1, instance.gpu_count + 1) if gpus <= layers + 1]
-    counts += [instance.gpu_count * n for n in range(2, most_nodes + 1) if instance.gpu_count * n <= layers + 1]
+    counts += [
+        instance.gpu_count * n for n in range(2, most_nodes + 1) if instance.gpu_count * n <= layers + 1
+    ]
     tried: list[Fit] = []
     for gpus in counts:
         fit = measure(demand, instance, gpus, demand.wanted_context)

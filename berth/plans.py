@@ -164,12 +164,14 @@ class Plan(Frozen):
     @property
     def server_digest(self) -> str:
         """Changes exactly when the pods must be replaced."""
-        return digest({
-            "server": self.server.to_json() if self.server else None,
-            "weights": self.weights.to_json() if self.weights else None,
-            "gpusPerReplica": self.gpus_per_replica,
-            "nodesPerReplica": self.nodes_per_replica,
-        })
+        return digest(
+            {
+                "server": self.server.to_json() if self.server else None,
+                "weights": self.weights.to_json() if self.weights else None,
+                "gpusPerReplica": self.gpus_per_replica,
+                "nodesPerReplica": self.nodes_per_replica,
+            }
+        )
 
 
 def canonical(data: Any) -> str:

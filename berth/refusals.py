@@ -44,9 +44,12 @@ def cache_types(cache_type_k: str, cache_type_v: str) -> Iterator[Problem]:
     for field, value in (("cacheTypeK", cache_type_k), ("cacheTypeV", cache_type_v)):
         if value not in CACHE_TYPES:
             reason = f"the engine's CUDA builds have no flash attention for a KV cache of type {value!r}"
-            yield Problem((*_OURS, field), value, reason, f"write one of {', '.join(CACHE_TYPES)}", rule="cache-type")
+            yield Problem(
+                (*_OURS, field), value, reason, f"write one of {', '.join(CACHE_TYPES)}", rule="cache-type"
+            )
     if cache_type_k != cache_type_v and {cache_type_k, cache_type_v} <= set(CACHE_TYPES):
-        reason = f"the KV cache mixes {cache_type_k} for K with {cache_type_v} for V, for which there is no flash attention"
+        mix = f"{cache_type_k} for K and {cache_type_v} for V"
+        reason = f"the KV cache mixes {mix}, for which the engine's CUDA builds have no flash attention"
         fix = f"write cacheTypeK: {cache_type_v}, or cacheTypeV: {cache_type_k}"
         yield Problem((*_OURS, "cacheTypeK"), cache_type_k, reason, fix, rule="cache-type")
 
@@ -57,7 +60,9 @@ def by_the_engine(demand: Demand) -> Iterator[Problem]:
         engine.check_settings(demand.layout, demand.settings(demand.wanted_context, gpus=1))
     except UnknownArchitecture as error:
         fix = "choose another preset; `berth presets` lists them"
-        yield Problem(("inference", "preset", "name"), demand.model.name, str(error), fix, rule="architecture")
+        yield Problem(
+            ("inference", "preset", "name"), demand.model.name, str(error), fix, rule="architecture"
+        )
     except InvalidSettings as error:
         yield Problem(_OURS, None, str(error), "change it", rule="settings")
 
@@ -73,7 +78,9 @@ def too_old(instance: InstanceType, catalog: Catalog) -> Problem:
         f"{instance.name} has {instance.gpu_model} of compute capability {instance.compute_capability}, "
         f"and the engine's builds start at {choosing.OLDEST_COMPUTE_CAPABILITY}"
     )
-    return Problem(_INSTANCE, instance.name, reason, "choose an instance type of Volta or newer", rule="too-old")
+    return Problem(
+        _INSTANCE, instance.name, reason, "choose an instance type of Volta or newer", rule="too-old"
+    )
 
 
 def candidates(catalog: Catalog, fleet: Fleet) -> list[InstanceType]:
@@ -157,13 +164,16 @@ def nothing_fits(
             fixes.append(f"inference.llamacpp.quantization: {name}")
             break
     if most_nodes == 1:
-        fixes.append("networkPolicy: enforced in berth.yaml, where the cluster enforces it, for several nodes")
-    return Problem(("inference", "preset", "name"), demand.model.name, reason, "write " + ", or ".join(fixes), rule="fit")
+        fixes.append("networkPolicy: enforced in berth.yaml, where that is so, for several nodes")
+    return Problem(
+        ("inference", "preset", "name"), demand.model.name, reason, "write " + ", or ".join(fixes), rule="fit"
+    )
 
 
 def too_few_nodes(count: int, asked: int, room: int, fit: Fit) -> Problem:
     needed = choosing.nodes_for(fit, asked)
-    reason = f"{asked} replicas need {needed} nodes of {fit.instance.name}, and count is {count}, which holds {room}"
+    need_text = f"{asked} replicas need {needed} nodes of {fit.instance.name}"
+    reason = f"{need_text}, and count is {count}, which holds {room}"
     return Problem(_COUNT, count, reason, f"write count: {needed}, or replicas: {room}", rule="count")
 
 
@@ -189,9 +199,13 @@ def warnings(
     """Yield what a person should know of a plan that fits."""
     if fit.spare_share < TIGHT_SHARE:
         spare = f"{gib(-fit.missing)} of {gib(fit.instance.gpu_memory)} per GPU"
-        yield _warning(_INSTANCE, fit.instance.name, f"fits with {fit.spare_share:.1%} to spare: {spare}", "tight")
+        yield _warning(
+            _INSTANCE, fit.instance.name, f"fits with {fit.spare_share:.1%} to spare: {spare}", "tight"
+        )
     if fit.context_size > demand.model.trained_context:
-        reason = f"contextSize {fit.context_size} is beyond the {demand.model.trained_context} tokens of training"
+        reason = (
+            f"contextSize {fit.context_size} is beyond the {demand.model.trained_context} tokens of training"
+        )
         yield _warning((*_OURS, "contextSize"), fit.context_size, reason, "beyond-training")
     idle = nodes * fit.instance.gpu_count - replicas * fit.gpus
     if idle > 0 and fit.nodes == 1:

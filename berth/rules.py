@@ -87,7 +87,10 @@ def over_budget(plans: Iterable[Plan], fleet: Fleet) -> list[tuple[Plan, Problem
                     f"and the price of {plan.nodes.instance_type} is unknown"
                 )
                 problem = Problem(
-                    ("resource", "instanceType"), plan.nodes.instance_type, reason, "add it to prices in berth.yaml",
+                    ("resource", "instanceType"),
+                    plan.nodes.instance_type,
+                    reason,
+                    "add it to prices in berth.yaml",
                     rule="budget",
                 )  # fmt: skip
                 found.append((plan, problem))

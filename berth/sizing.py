@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_PARALLEL = 4
 """Slots served at once; four keep a GPU busy while each still gets a useful context."""
 NODE_DISK_FOR_SYSTEM = 40 * GIB
-"""Of a node's own disk: operating system, container images of the engine, logs. An allowance, not measured."""
+"""Of a node's own disk: operating system, the engine's images, logs. An allowance, not measured."""
 
 
 @dataclass(frozen=True, slots=True)

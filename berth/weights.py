@@ -9,7 +9,7 @@ from berth.plans import Weights
 if TYPE_CHECKING:
     from berth.fitting import Demand
     from berth.fleet import Fleet
-    from berth.workspaces import Workspace, WeightsSource
+    from berth.workspaces import WeightsSource, Workspace
 
 
 def of(workspace: Workspace, demand: Demand, fleet: Fleet) -> Weights | None:

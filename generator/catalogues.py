@@ -11,6 +11,8 @@ from berth.quantities import gib
 from berth.sizing import DEFAULT_PARALLEL
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from berth.catalog import Catalog
     from berth.instances import InstanceType
     from berth.models import Model
@@ -94,8 +96,9 @@ def _explain_model(model: Model, known: Catalog, as_json: bool) -> None:
     if model.aliases:
         print(f"  also named       {', '.join(model.aliases)}")
     print(f"  task             {model.task}")
-    print(f"  licence          {model.license} {model.license_url}{' (gated: needs a token)' if model.gated else ''}")
-    print(f"  context          {model.default_context} tokens per slot by default, {model.trained_context} trained")
+    gated = " (gated: needs a token)" if model.gated else ""
+    print(f"  licence          {model.license} {model.license_url or ''}{gated}")
+    print(f"  context          {model.default_context} tokens per slot, {model.trained_context} trained")
     print("  quantizations")
     for quantization, file in model.quantizations.items():
         mark = "*" if quantization == model.default_quantization else " "
@@ -104,7 +107,8 @@ def _explain_model(model: Model, known: Catalog, as_json: bool) -> None:
     print(f"  cheapest fit at {DEFAULT_PARALLEL} slots of {model.default_context} tokens")
     for cloud, choice in fitting_types.items():
         fit = choice.fit
-        print(f"    {cloud:<7} {fit.instance.name}: {fit.gpus} of {fit.instance.gpu_count} × {fit.instance.gpu_model}")
+        gpus = f"{fit.gpus} of {fit.instance.gpu_count} × {fit.instance.gpu_model}"
+        print(f"    {cloud:<7} {fit.instance.name}: {gpus}")
     print(f"  source           {model.source} ({model.as_of})")
 
 
@@ -209,10 +213,14 @@ def _size(model: Model, quantization: str) -> int:
 
 def _price(instance: InstanceType) -> str:
     price = instance.price
-    return f"{float(price.per_hour):.2f} {price.currency} ({price.region}, {price.as_of})" if price else "unknown"
+    return (
+        f"{float(price.per_hour):.2f} {price.currency} ({price.region}, {price.as_of})"
+        if price
+        else "unknown"
+    )
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -224,6 +232,6 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     Console().print(table)
 
 
-def _none_found(rows: list[tuple[str, ...]], search: str | None, kind: str) -> None:
+def _none_found(rows: Sequence[tuple[str, ...]], search: str | None, kind: str) -> None:
     if not rows:
         raise CatalogError(f"no {kind} matches {search!r}; run the command without it to see all")

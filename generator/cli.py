@@ -66,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_COULD_NOT_RUN
     except BrokenPipeError:
         # The reader, `head` say, has seen enough; silence the flush at exit as well.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return EXIT_FINE
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""

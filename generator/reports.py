@@ -28,7 +28,8 @@ def problems_text(study: Study) -> Iterator[str]:
             problem = located.problem
             field = f"{problem.field}: " if problem.path else ""
             place = f"{subject.file}:{located.line}:{located.column}"
-            yield f"{place}: {problem.severity}: {field}{problem.reason}{_shown(problem.value, problem.reason)}"
+            value = _shown(problem.value, problem.reason) if problem.severity == "error" else ""
+            yield f"{place}: {problem.severity}: {field}{problem.reason}{value}"
             if problem.fix:
                 yield f"    fix: {problem.fix}"
 
@@ -53,7 +54,8 @@ def summary(study: Study) -> str:
     files = len({subject.file for subject in study.subjects})
     verdict = "all fine" if not bad else f"{_count(bad, 'has', 'have')} problems"
     warnings = f", {_count(warned, 'warning', 'warnings')}" if warned else ""
-    return f"{_count(len(named), 'Workspace', 'Workspaces')} in {_count(files, 'file', 'files')}: {verdict}{warnings}"
+    counted = f"{_count(len(named), 'Workspace', 'Workspaces')} in {_count(files, 'file', 'files')}"
+    return f"{counted}: {verdict}{warnings}"
 
 
 def _checked(subject: Subject) -> dict[str, Any]:
@@ -113,7 +115,7 @@ def _plain(data: Any) -> Any:
         return {str(key): _plain(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
         return [_plain(value) for value in data]
-    if isinstance(data, float) and data != data or data in (float("inf"), float("-inf")):
+    if (isinstance(data, float) and data != data) or data in (float("inf"), float("-inf")):
         return str(data)
     if data is None or isinstance(data, str | int | float | bool):
         return data

@@ -137,8 +137,8 @@ def show(sized: Sized) -> None:
     console = Console()
     console.print(
         f"[bold]{sized.model}[/bold] {sized.quantization}: {settings.context} tokens in {settings.parallel} "
-        f"slot{'s' if settings.parallel > 1 else ''}, KV cache {settings.cache_type_k}/{settings.cache_type_v}, "
-        f"flash attention {'on' if settings.flash_attention else 'off'}",
+        f"slot{'s' if settings.parallel > 1 else ''}, KV cache {settings.cache_type_k}/"
+        f"{settings.cache_type_v}, flash attention {'on' if settings.flash_attention else 'off'}",
         highlight=False,
         soft_wrap=True,
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from berth.plans import Plan
     from berth.problems import Problem
     from berth.workspaces import Workspace
+    from generator.documents import Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Subject:
     problems: tuple[Located, ...]
     plan: Plan | None = None
     workspace: Workspace | None = None
-    document: specs.Document | None = None
+    document: Document | None = None
 
     @property
     def valid(self) -> bool:
@@ -83,7 +84,7 @@ def study(paths: Sequence[str], fleet_path: Path | None = None) -> Study:
     return Study(tuple(_within_budget(subjects, fleet)), fleet, catalog, fleet_file)
 
 
-def _judged(document: specs.Document, catalog: Catalog, fleet: Fleet) -> Subject:
+def _judged(document: Document, catalog: Catalog, fleet: Fleet) -> Subject:
     reading = workspaces.read(document.data)
     verdict = rules.judge(reading, catalog, fleet)
     workspace = reading.workspace
@@ -122,7 +123,7 @@ def _within_budget(subjects: list[Subject], fleet: Fleet) -> list[Subject]:
     ]
 
 
-def _locate(document: specs.Document, problem: Problem) -> Located:
+def _locate(document: Document, problem: Problem) -> Located:
     line, column = document.position(problem.path)
     return Located(problem, line, column)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 import typer.main
 
 from generator import cli
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 INTRODUCTION = """\
 # The command line

@@ -69,7 +69,9 @@ def main() -> int:
                 console.print(f"[red]this step ended with exit code {code}, and {expected} was expected[/]")
                 return 1
     shown = OUT / "workspace-falcon-7b" / "deployment-workspace-falcon-7b.yaml"
-    console.print(f"\n[bold green]Done in {time.monotonic() - started:.0f} s.[/] The manifests are in {_short(str(OUT))}/:")
+    console.print(
+        f"\n[bold green]Done in {time.monotonic() - started:.0f} s.[/] Manifests:"
+    )
     for path in sorted(OUT.rglob("*"))[:12]:
         console.print(f"  {path.relative_to(ROOT)}{'/' if path.is_dir() else ''}", markup=False)
     if shown.exists():

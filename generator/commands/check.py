@@ -20,7 +20,9 @@ class Format(StrEnum):
 
 def command(
     paths: Paths,
-    format: Annotated[Format, typer.Option("--format", "-f", help="How to write the problems.")] = Format.text,
+    format: Annotated[
+        Format, typer.Option("--format", "-f", help="How to write the problems.")
+    ] = Format.text,
     fleet: FleetFile = None,
 ) -> None:
     """Report every problem of every Workspace, with its line, reason and fix.

@@ -9,7 +9,9 @@ import typer
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write; made if it is not there.")] = Path(),
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Where to write; made if it is not there.")
+    ] = Path(),
 ) -> None:
     """Write a fleet repository to start from: two Workspaces, berth.yaml and a workflow for pull requests.
 

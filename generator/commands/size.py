@@ -30,7 +30,11 @@ def command(
     context: Annotated[
         int | None,
         typer.Option(
-            "--context", "-c", metavar="TOKENS", min=1, help="Total over all slots; by default the preset's per slot."
+            "--context",
+            "-c",
+            metavar="TOKENS",
+            min=1,
+            help="Total over all slots; by default the preset's per slot.",
         ),
     ] = None,
     parallel: Annotated[int, typer.Option("--parallel", "-p", metavar="SLOTS", min=1, max=256)] = 1,
@@ -42,9 +46,12 @@ def command(
     kv_unified: Annotated[Switch, typer.Option(help="One KV cache shared by all slots.")] = Switch.off,
     gpus: Annotated[int, typer.Option("--gpus", "-g", metavar="N", min=1, max=128, help="Equal GPUs.")] = 1,
     gpu: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="For what CUDA adds on it: A10, V100, … See `berth skus`.")
+        str | None,
+        typer.Option(metavar="MODEL", help="For what CUDA adds on it: A10, V100, … See `berth skus`."),
     ] = None,
-    format: Annotated[Format, typer.Option("--format", "-f", help="How to write the figures.")] = Format.table,
+    format: Annotated[
+        Format, typer.Option("--format", "-f", help="How to write the figures.")
+    ] = Format.table,
 ) -> None:
     """Show what a model takes, itemised for each GPU; settings mean what llama-server's flags mean.
 

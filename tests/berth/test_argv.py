@@ -52,13 +52,20 @@ def test_several_gpus_are_split_by_layers_in_equal_shares() -> None:
 
 
 def test_workers_on_other_nodes_become_devices() -> None:
-    arguments = argv.llama_server(server(gpus=4, tensor_split=(1,) * 4), "/m.gguf", rpc=["a:50052", "b:50052"])
+    arguments = argv.llama_server(
+        server(gpus=4, tensor_split=(1,) * 4), "/m.gguf", rpc=["a:50052", "b:50052"]
+    )
     assert value(arguments, "--rpc") == "a:50052,b:50052"
 
 
 @pytest.mark.parametrize(
     ("task", "flag"),
-    [("chat", "--jinja"), ("completion", "--no-jinja"), ("embedding", "--embeddings"), ("rerank", "--reranking")],
+    [
+        ("chat", "--jinja"),
+        ("completion", "--no-jinja"),
+        ("embedding", "--embeddings"),
+        ("rerank", "--reranking"),
+    ],
 )
 def test_each_task_has_its_flag(task: str, flag: str) -> None:
     assert flag in server(task=task).argv("/m.gguf")
