@@ -67,6 +67,8 @@ class Builder:
         """The layers to build; usually fewer than there are, see `berth.engine.replay`."""
         self.last = self.numbers.main_layers - 1
         self.graph = Graph()
+        self.hidden: Node
+        """The result of the last layer, for what follows."""
         self.expand = self.graph.expand
         self.tokens = batch.tokens
         self.flash = batch.settings.flash_attention
@@ -143,16 +145,6 @@ class Builder:
     def input(self, kind: str, *lengths: int) -> Node:
         """An input of an architecture's own."""
         return _input(kind, *lengths)
-
-    def finish(self, hidden: Node, *, norm: bool = True, bias: bool = True) -> Node:
-        """The last norm and the logits, which are kept as results."""
-        if norm:
-            hidden = self.norm_output(hidden)
-        hidden.output = True
-        logits = self.logits(hidden)
-        if bias and self.has("output.bias"):
-            logits = g.binary("add", logits, self.weight("output.bias"))
-        return self.result(logits)
 
     def norm_output(self, hidden: Node, op: str = "rms_norm") -> Node:
         """The last norm of the model."""
