@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from berth import labels
-from berth.problems import Problem
+from berth.problems import Problem, Severity
 from berth.spec.texts import code
 from generator import folders
 from generator.documents import Budget, Document, Repeated, UnreadableError, build, compose, parse_json
@@ -268,9 +268,9 @@ def _duplicate(document: Document, other: Document, namespace: str | None, name:
     where = f" in namespace {code(namespace)}" if namespace else ""
     line, _ = other.position(("metadata", "name"))
     reason = f"the Workspace {code(name)}{where} already stands in {other.file}:{line}"
-    problem = Problem(
-        ("metadata", "name"), name, reason, "remove one, or give it another name", rule="duplicate"
-    )
+    fix = "remove one, or give it another name"
+    severity: Severity = "warning" if document.data == other.data else "error"
+    problem = Problem(("metadata", "name"), name, reason, fix, severity, "duplicate")
     return Found(problem, *document.position(("metadata", "name")))
 
 
