@@ -126,7 +126,7 @@ class Catalog:
         place = self._places.get(name.casefold())
         if place is None:
             raise UnknownModel(self._unknown_model(name))
-        if place.shelf is None:
+        if place.shelf is None or place.model in self.own_models:
             return self.own_models[place.model]
         found = self._made.get(place.model)
         if found is None:
@@ -171,7 +171,7 @@ class Catalog:
             InvalidEntry: with every problem and its path in the fleet file.
         """
         problems: list[Problem] = []
-        own = {**self.own_models, **_read_models(models, problems)}
+        own = {**self.own_models, **self._read_models(models, problems)}
         types = {**self.instance_types, **_read_instance_types(instance_types, problems)}
         canonical = {name.casefold(): name for name in types}
         for name, price in (prices or {}).items():
@@ -198,6 +198,26 @@ class Catalog:
                 "instanceTypes": {instance.name: instance.digest for instance in instance_types},
             }
         )
+
+    def _read_models(self, documents: Sequence[Any], problems: list[Problem]) -> dict[str, Model]:
+        found: dict[str, Model] = {}
+        for index, document in enumerate(documents):
+            path: Path = ("models", index)
+            try:
+                model = models.parse(document, path)
+            except InvalidEntry as error:
+                problems += error.problems
+                continue
+            problems += _unbuildable(model, path)
+            if model.name in found:
+                reason = f"two models are named {model.name}"
+                problems.append(Problem((*path, "name"), model.name, reason, rule="model"))
+            for alias in model.aliases:
+                if alias != model.name and alias in self.model_names:
+                    reason = f"a preset is named {alias}, so it cannot be an alias of {model.name}"
+                    problems.append(Problem((*path, "aliases"), alias, reason, rule="model"))
+            found[model.name] = model
+        return found
 
     def _unknown_model(self, name: str) -> str:
         known = self.unsupported.get(name.casefold())
@@ -231,22 +251,6 @@ def load() -> Catalog:
             data = yaml.load(resource.read_text("utf-8"), Loader=yaml.CSafeLoader)
             types.update({instance.name: instance for instance in instances.parse(data)})
     return Catalog(shelves=tuple(shelves), instance_types=types, unsupported=unsupported)
-
-
-def _read_models(documents: Sequence[Any], problems: list[Problem]) -> dict[str, Model]:
-    found: dict[str, Model] = {}
-    for index, document in enumerate(documents):
-        try:
-            model = models.parse(document, ("models", index))
-        except InvalidEntry as error:
-            problems += error.problems
-            continue
-        problems += _unbuildable(model, ("models", index))
-        if model.name in found:
-            path = ("models", index, "name")
-            problems.append(Problem(path, model.name, f"two models are named {model.name}", rule="model"))
-        found[model.name] = model
-    return found
 
 
 def _unbuildable(model: Model, path: Path) -> list[Problem]:

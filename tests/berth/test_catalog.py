@@ -132,6 +132,7 @@ def test_the_users_own_models_come_first() -> None:
     assert extended.model("tiny").vocabulary == 1000
     assert extended.model("FALCON-7b").architecture == "llama"
     assert extended.model("ours/falcon") is extended.model("falcon-7b")
+    assert extended.model("tiiuae/falcon-7b") is extended.model("falcon-7b")
     assert CATALOG.model("falcon-7b").architecture == "falcon"
     assert len(extended.models) == len(CATALOG.models) + 1
 
@@ -148,6 +149,12 @@ def test_the_users_own_models_come_first() -> None:
             "models[0].metadata",
             "llama.embedding_length is 0",
             id="numbers that make no model",
+        ),
+        pytest.param(
+            {"models": [{**MODEL, "aliases": ["phi-4"]}]},
+            "models[0].aliases",
+            "a preset is named phi-4",
+            id="alias that is a preset's name",
         ),
         pytest.param(
             {"models": [{**MODEL, "features": {"wings": True}}]},
