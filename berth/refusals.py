@@ -128,7 +128,7 @@ def _alternatives(
     found = choosing.choices(demand, pool, replicas, workspace.resource.count, most_nodes)
     if found:
         choice = found[0]
-        yield f"instanceType: {choice.fit.instance.name} ({supply(choice.fit.instance)})"
+        yield f"instanceType: {choice.fit.instance.name} ({_gpus(choice.fit.instance)})"
     context = fitting.largest_context(demand, instance, best.gpus)
     if context >= fitting.SMALLEST_CONTEXT and context < demand.wanted_context:
         yield f"contextSize: {context}"
@@ -190,7 +190,11 @@ def need(demand: Demand, fit: Fit) -> str:
 
 def supply(instance: InstanceType) -> str:
     """What an instance type has: `Standard_NC12s_v3 has 2 × NVIDIA V100 of 15.8 GiB`."""
-    return f"{instance.name} has {instance.gpu_count} × {instance.gpu_model} of {gib(instance.gpu_memory)}"
+    return f"{instance.name} has {_gpus(instance)}"
+
+
+def _gpus(instance: InstanceType) -> str:
+    return f"{instance.gpu_count} × {instance.gpu_model} of {gib(instance.gpu_memory)}"
 
 
 def warnings(

@@ -19,8 +19,8 @@ _WIDTH_OF_A_PIPE = 160
 """Columns where nobody's terminal limits the table."""
 
 
-def show(study: Study, before: Study | None = None) -> None:
-    """Print the plans as a table, and below it each one's memory and reasons."""
+def show(study: Study, before: Study | None = None, *, explain: bool = False) -> None:
+    """Print the plans as a table; with `explain`, below it each one's memory and reasons."""
     from rich.console import Console
     from rich.table import Table
 
@@ -37,7 +37,7 @@ def show(study: Study, before: Study | None = None) -> None:
     if table.row_count:
         console.print(table)
     for subject in study.subjects:
-        if subject.plan is not None:
+        if subject.plan is not None and explain:
             _details(console, subject, subject.plan)
     total = _total(study)
     if total:

@@ -21,11 +21,13 @@ def plans_json(study: Study) -> str:
     return _dump({"workspaces": [planned(subject) for subject in study.subjects]})
 
 
-def problems_text(study: Study) -> Iterator[str]:
+def problems_text(study: Study, *, errors_only: bool = False) -> Iterator[str]:
     """One line a problem, `file:line:column: severity: field: reason`, its fix on the next."""
     for subject in study.subjects:
         for located in subject.problems:
             problem = located.problem
+            if errors_only and problem.severity != "error":
+                continue
             field = f"{problem.field}: " if problem.path else ""
             place = f"{subject.file}:{located.line}:{located.column}"
             value = _shown(problem.value, problem.reason) if problem.severity == "error" else ""
@@ -34,11 +36,13 @@ def problems_text(study: Study) -> Iterator[str]:
                 yield f"    fix: {problem.fix}"
 
 
-def problems_github(study: Study) -> Iterator[str]:
+def problems_github(study: Study, *, errors_only: bool = False) -> Iterator[str]:
     """Workflow commands that GitHub shows at the lines of a pull request."""
     for subject in study.subjects:
         for located in subject.problems:
             problem = located.problem
+            if errors_only and problem.severity != "error":
+                continue
             place = f"file={_property(subject.file)},line={located.line},col={located.column}"
             title = _property(problem.field or "file")
             yield f"::{problem.severity} {place},title={title}::{_data(problem.message)}"

@@ -43,6 +43,8 @@ class Sized:
     quantization: str
     settings: memory.Settings
     memory: Memory
+    with_overhead: bool
+    """Whether a GPU was named, so that the figures hold what CUDA adds on it."""
     warnings: tuple[str, ...]
 
 
@@ -74,8 +76,8 @@ def size(asked: Asked) -> Sized:
     slot = settings.context if settings.kv_unified else settings.context // settings.parallel
     if slot > trained:
         warnings.append(f"{slot} tokens per slot are beyond the {trained} that the model was trained for")
-    overhead = memory.overhead(asked.gpu) if asked.gpu else memory.overhead(None)
-    return Sized(name, quantization, settings, memory.footprint(layout, settings, overhead), tuple(warnings))
+    figures = memory.footprint(layout, settings, memory.overhead(asked.gpu))
+    return Sized(name, quantization, settings, figures, asked.gpu is not None, tuple(warnings))
 
 
 def _subject(asked: Asked) -> tuple[str, str, Layout, int, bool]:
@@ -144,11 +146,16 @@ def show(sized: Sized) -> None:
     )
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
-    for column in ("Weights", "KV cache", "Compute", "CUDA (estimated)", "Total"):
+    cuda = ("CUDA (estimated)",) if sized.with_overhead else ()
+    for column in ("Weights", "KV cache", "Compute", *cuda, "Total"):
         table.add_column(column, justify="right")
     for index, gpu in enumerate(sized.memory.gpus):
-        amounts = (gpu.weights, gpu.kv_cache, gpu.compute, gpu.overhead, gpu.total)
+        extra = (gpu.overhead,) if sized.with_overhead else ()
+        amounts = (gpu.weights, gpu.kv_cache, gpu.compute, *extra, gpu.total)
         table.add_row(f"GPU {index}", *map(gib, amounts))
     host = sized.memory.host
-    table.add_row("host", gib(host.weights), gib(host.kv_cache), gib(host.compute), "", gib(host.total))
+    none = ("",) if sized.with_overhead else ()
+    table.add_row("host", gib(host.weights), gib(host.kv_cache), gib(host.compute), *none, gib(host.total))
     console.print(table)
+    if not sized.with_overhead:
+        console.print("These are the engine's own buffers; --gpu A10 adds what CUDA takes.", style="dim")

@@ -54,8 +54,9 @@ def main() -> int:
         broken.write_text(TOO_SMALL)
         steps: list[tuple[str, list[str], int]] = [
             ("Every problem is found in one run, with the fix", ["check", str(broken)], 1),
-            ("KAITO's own Workspaces are fine as they are", ["check", "examples/kaito"], 0),
+            ("KAITO's own Workspaces are fine as they are", ["check", "examples/kaito", "--quiet"], 0),
             ("What each of them needs, and why not less", ["plan", "examples/kaito"], 0),
+            ("One of them in detail", ["plan", "examples/kaito/llama-2-13b-chat.yaml", "--explain"], 0),
             ("The memory of one model, itemised for each GPU", _SIZE, 0),
             ("Manifests to review and commit", ["render", "examples/kaito", "--out", str(OUT)], 0),
             ("A second render finds nothing to do", ["render", "examples/kaito", "--out", str(OUT)], 0),
@@ -69,9 +70,7 @@ def main() -> int:
                 console.print(f"[red]this step ended with exit code {code}, and {expected} was expected[/]")
                 return 1
     shown = OUT / "workspace-falcon-7b" / "deployment-workspace-falcon-7b.yaml"
-    console.print(
-        f"\n[bold green]Done in {time.monotonic() - started:.0f} s.[/] Manifests:"
-    )
+    console.print(f"\n[bold green]Done in {time.monotonic() - started:.0f} s.[/] Manifests:")
     for path in sorted(OUT.rglob("*"))[:12]:
         console.print(f"  {path.relative_to(ROOT)}{'/' if path.is_dir() else ''}", markup=False)
     if shown.exists():
@@ -80,7 +79,18 @@ def main() -> int:
     return 0
 
 
-_SIZE = ["size", "llama-3.1-8b-instruct", "--context", "32768", "--parallel", "4", "--gpus", "2"]
+_SIZE = [
+    "size",
+    "llama-3.1-8b-instruct",
+    "--context",
+    "32768",
+    "--parallel",
+    "4",
+    "--gpus",
+    "2",
+    "--gpu",
+    "A10",
+]
 
 
 def _short(argument: str) -> str:
@@ -89,7 +99,7 @@ def _short(argument: str) -> str:
 
 def _environment() -> dict[str, str]:
     terminal = {"FORCE_COLOR": "1"} if sys.stdout.isatty() else {}
-    return {**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": os.environ.get("COLUMNS", "120"), **terminal}
+    return {**os.environ, "PYTHONUNBUFFERED": "1", **terminal}
 
 
 if __name__ == "__main__":

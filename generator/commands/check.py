@@ -23,6 +23,7 @@ def command(
     format: Annotated[
         Format, typer.Option("--format", "-f", help="How to write the problems.")
     ] = Format.text,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Leave out the warnings.")] = False,
     fleet: FleetFile = None,
 ) -> None:
     """Report every problem of every Workspace, with its line, reason and fix.
@@ -45,7 +46,7 @@ def command(
         typer.echo(reports.problems_json(found))
     else:
         lines = reports.problems_github if format is Format.github else reports.problems_text
-        for line in lines(found):
+        for line in lines(found, errors_only=quiet):
             typer.echo(line)
         typer.echo(reports.summary(found), err=True)
     raise typer.Exit(0 if found.valid else 1)

@@ -25,6 +25,9 @@ def command(
         str | None,
         typer.Option(metavar="REF", help="Compare with a git revision: what the change costs and needs."),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell each one's memory, reasons, weights and warnings.")
+    ] = False,
     fleet: FleetFile = None,
 ) -> None:
     """Show nodes, GPUs, memory per GPU, server settings and cost of each Workspace.
@@ -32,6 +35,8 @@ def command(
     Examples:
 
       berth plan .
+
+      berth plan falcon.yaml --explain             # itemised memory, and why not less
 
       berth plan . --since origin/main --format markdown   # for a comment on a pull request
 
@@ -47,7 +52,7 @@ def command(
     elif format is Format.markdown:
         typer.echo(plan_tables.markdown(found, before))
     else:
-        plan_tables.show(found, before)
+        plan_tables.show(found, before, explain=explain)
     if not found.valid:
         for line in reports.problems_text(found):
             typer.echo(line, err=True)

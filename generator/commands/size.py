@@ -47,7 +47,7 @@ def command(
     gpus: Annotated[int, typer.Option("--gpus", "-g", metavar="N", min=1, max=128, help="Equal GPUs.")] = 1,
     gpu: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="For what CUDA adds on it: A10, V100, … See `berth skus`."),
+        typer.Option(metavar="MODEL", help="Add what CUDA takes on this GPU: A10, V100, … See `berth skus`."),
     ] = None,
     format: Annotated[
         Format, typer.Option("--format", "-f", help="How to write the figures.")
