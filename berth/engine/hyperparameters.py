@@ -1,25 +1,25 @@
 """A model's numbers, from GGUF metadata, with the defaults of the pinned engine where a key is absent.
 
 Presets give the same keys that a GGUF header has, so one reader serves both. What an architecture itself
-fixes (its window pattern, which layers are recurrent) is in `_windows` and `_recurrent`.
+fixes is in `berth.engine.patterns`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from berth.engine import patterns
 from berth.engine.metadata import Reader
 from berth.errors import InvalidGguf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from berth.engine.patterns import RopeKind, WindowKind
+
 MAX_LAYERS = 512
 MAX_EXPERTS = 1024
-
-WindowKind = Literal["none", "standard", "chunked", "symmetric"]
-RopeKind = Literal["none", "norm", "neox", "mrope", "imrope"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,8 @@ class Hyperparameters:
         experts = read.integer("expert_count", 0)
         if experts > MAX_EXPERTS:
             raise InvalidGguf(f"{read.architecture}.expert_count is {experts}, above {MAX_EXPERTS}")
-        recurrent = _recurrent(read, layers, nextn, kv_heads, feed_forward)
-        window, window_kind, windowed = _windows(read, layers, nextn, recurrent)
+        recurrent = patterns.recurrent(read, layers, nextn, kv_heads, feed_forward)
+        window, window_kind, windowed = patterns.windows(read, layers, nextn, recurrent)
         sections = (read.array("rope.dimension_sections") or ())[:4]
         trained_context = read.integer("context_length")
         return cls(
@@ -158,7 +158,7 @@ class Hyperparameters:
             value_length_swa=read.integer("attention.value_length_swa", value_length),
             rope_dimensions=rope_dimensions,
             rope_dimensions_swa=read.integer("rope.dimension_count_swa", rope_dimensions),
-            rope_kind=_rope_kind(read.architecture, sections),
+            rope_kind=patterns.rope_kind(read.architecture, sections),
             rope_sections=sections,
             rope_finetuned=read.flag("rope.scaling.finetuned", read.architecture.startswith("granite")),
             rope_scaling=read.text("rope.scaling.type", "linear"),
@@ -176,14 +176,14 @@ class Hyperparameters:
             leading_dense=read.integer("leading_dense_block_count", 0),
             moe_layer_step=read.integer("interleave_moe_layer_step", 0),
             moe_latent=read.integer("moe_latent_size", 0),
-            q_lora_rank=_q_lora_rank(read, layers - nextn, tokens),
+            q_lora_rank=patterns.q_lora_rank(read, layers - nextn, tokens),
             kv_lora_rank=read.integer("attention.kv_lora_rank", 0),
             key_length_mla=read.integer("attention.key_length_mla", 0),
             value_length_mla=read.integer("attention.value_length_mla", 0),
             window=window,
             window_kind=window_kind,
             windowed=windowed,
-            no_rope_step=_no_rope_step(read, layers - nextn),
+            no_rope_step=patterns.no_rope_step(read, layers - nextn),
             recurrent=recurrent,
             ssm_conv=read.integer("ssm.conv_kernel", 0),
             ssm_inner=read.integer("ssm.inner_size", 0),
@@ -192,7 +192,7 @@ class Hyperparameters:
             ssm_groups=read.integer("ssm.group_count", 0),
             ssm_dt_b_c_rms=read.flag("ssm.dt_b_c_rms"),
             shortconv_cache=read.integer("shortconv.l_cache", 0),
-            kv_layers_from_start=_kv_layers(read, layers),
+            kv_layers_from_start=patterns.kv_layers(read, layers),
             embedding_per_layer=read.integer("embedding_length_per_layer_input", 0),
             deepstack_layers=read.integer("n_deepstack_layers", 0),
             causal=read.flag("attention.causal", read.architecture != "gemma-embedding"),
@@ -204,10 +204,10 @@ class Hyperparameters:
             embedding_scale=read.number("embedding_scale"),
             attention_scale=read.number("attention.scale"),
             attention_temperature=read.number("attention.temperature_scale"),
-            attention_softcap=_attention_softcap(read),
-            final_softcap=read.number("final_logit_softcapping", _FINAL_SOFTCAP.get(read.architecture, 0.0)),
+            attention_softcap=patterns.attention_softcap(read),
+            final_softcap=patterns.final_softcap(read),
             clamp_kqv=read.number("attention.clamp_kqv"),
-            alibi_bias=read.number("attention.max_alibi_bias", _ALIBI.get(read.architecture, 0.0)),
+            alibi_bias=patterns.alibi_bias(read),
             parallel_residual=read.flag("use_parallel_residual", True),
         )
 
@@ -257,132 +257,3 @@ class Hyperparameters:
     def positions_per_token(self) -> int:
         """How many positions the engine keeps per token."""
         return 4 if self.rope_kind in ("mrope", "imrope") else 1
-
-
-_FINAL_SOFTCAP = {"gemma2": 30.0, "gemma4": 30.0, "gemma3n": 30.0}
-_ALIBI = {"jina-bert-v2": 8.0}
-
-
-def _attention_softcap(read: Reader) -> float:
-    return read.number("attn_logit_softcapping", 50.0) if read.architecture == "gemma2" else 0.0
-
-
-_ROPE_NORM = frozenset({
-    "llama", "llama4", "deci", "command-r", "cohere2", "deepseek", "deepseek2", "granite", "granitemoe",
-    "granitehybrid", "smollm3", "arcee", "ernie4_5", "ernie4_5-moe", "mistral3", "mistral4", "glm4",
-    "internlm2", "baichuan", "starcoder", "minicpm", "olmo", "chatglm",
-})  # fmt: skip
-_ROPE_NONE = frozenset({
-    "gpt2", "mpt", "bloom", "mamba", "mamba2", "jina-bert-v2", "nemotron_h", "nemotron_h_moe",
-})  # fmt: skip
-_ROPE_IMROPE = frozenset({"qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"})
-
-
-def _rope_kind(architecture: str, sections: tuple[int, ...]) -> RopeKind:
-    if architecture in _ROPE_NONE:
-        return "none"
-    if architecture in _ROPE_IMROPE:
-        return "imrope"
-    sectioned = len(sections) > 1 and sections[0] > 0 and sections[1] > 0
-    if architecture == "qwen2vl" or (architecture in ("glm4", "glm4moe") and sectioned):
-        return "mrope"
-    return "norm" if architecture in _ROPE_NORM else "neox"
-
-
-_WINDOWS: dict[str, tuple[WindowKind, int, bool, int | None]] = {
-    "gemma2": ("standard", 2, False, 4096),
-    "gemma3": ("standard", 6, False, 0),
-    "gemma3n": ("standard", 5, False, None),
-    "gemma-embedding": ("symmetric", 6, False, None),
-    "gpt-oss": ("standard", 2, False, None),
-    "cohere2": ("standard", 4, False, None),
-    "olmo2": ("standard", 4, False, 0),
-    "modern-bert": ("symmetric", 3, True, 0),
-    "llama4": ("chunked", 4, False, 8192),
-    "exaone4": ("standard", 4, False, 4096),
-    "gemma4": ("standard", 0, False, None),
-}
-"""Kind, default period, whether a period starts with a full layer, default window (None: required)."""
-
-
-def _windows(
-    read: Reader, layers: int, nextn: int, recurrent: tuple[bool, ...]
-) -> tuple[int, WindowKind, tuple[bool, ...]]:
-    """The sliding window: its length, its kind, and which layers have it."""
-    none = (0, "none", (False,) * layers)
-    architecture = read.architecture
-    if architecture == "lfm2" and (length := read.integer("attention.sliding_window", 0)):
-        return length, "standard", tuple(not entry for entry in recurrent)
-    if architecture not in _WINDOWS or (architecture == "exaone4" and layers - nextn != 64):
-        return none  # type: ignore[return-value]
-    kind, period, dense_first, default = _WINDOWS[architecture]
-    window = read.integer("attention.sliding_window", default)
-    if window == 0:
-        return none  # type: ignore[return-value]
-    if architecture == "llama4":
-        window = 8192
-    pattern = read.array("attention.sliding_window_pattern")
-    if pattern is not None:
-        if len(pattern) < layers:
-            pattern += (0,) * (layers - len(pattern))
-        return window, kind, tuple(bool(entry) for entry in pattern[:layers])
-    if architecture == "gemma4":
-        raise InvalidGguf("gemma4.attention.sliding_window_pattern is missing from the metadata")
-    period = read.integer("attention.sliding_window_pattern", period)
-    return window, kind, tuple(
-        layer < layers - nextn
-        and (period == 0 or (layer % period != 0 if dense_first else layer % period < period - 1))
-        for layer in range(layers)
-    )
-
-
-def _recurrent(
-    read: Reader, layers: int, nextn: int, kv_heads: tuple[int, ...], feed_forward: tuple[int, ...]
-) -> tuple[bool, ...]:
-    """Which layers keep a state of fixed size instead of keys and values."""
-    architecture = read.architecture
-    if architecture in ("mamba", "mamba2"):
-        return (True,) * layers
-    main = range(layers)
-    if architecture in ("granitehybrid", "lfm2", "lfm2moe"):
-        return tuple(layer < layers - nextn and kv_heads[layer] == 0 for layer in main)
-    if architecture in ("nemotron_h", "nemotron_h_moe"):
-        return tuple(
-            layer < layers - nextn and kv_heads[layer] == 0 and feed_forward[layer] == 0 for layer in main
-        )
-    if architecture in ("qwen3next", "qwen35", "qwen35moe"):
-        given = read.array("attention.recurrent_layers")
-        if given is not None:
-            if len(given) != layers:
-                raise InvalidGguf(f"{architecture}.attention.recurrent_layers does not have {layers} entries")
-            return tuple(bool(entry) for entry in given)
-        interval = read.integer("full_attention_interval", 4) or 4
-        return tuple(layer < layers - nextn and (layer + 1) % interval != 0 for layer in main)
-    return (False,) * layers
-
-
-def _kv_layers(read: Reader, layers: int) -> int:
-    """How many layers from the first on keep a cache; -1 for all."""
-    if read.architecture == "gemma3n":
-        return 20
-    if read.architecture == "gemma4":
-        return layers - min(read.integer("attention.shared_kv_layers", 0), layers)
-    return -1
-
-
-def _no_rope_step(read: Reader, layers: int) -> int:
-    """Every how many layers one has no rotary embedding; 0 where all have it."""
-    if read.architecture == "smollm3":
-        return 4
-    if read.architecture == "llama4":
-        return layers if read.value("attention.sliding_window") == 0 else 4
-    return 0
-
-
-def _q_lora_rank(read: Reader, layers: int, vocabulary: int) -> int:
-    """The rank of compressed queries; the engine ignores the key for the small models of the family."""
-    if read.architecture in ("deepseek2", "mistral4") and (
-        layers in (26, 27) or (layers == 48 and vocabulary == 128256)
-    ):
-        return 0
-    return read.integer("attention.q_lora_rank", 0)
