@@ -131,19 +131,19 @@ def with_context(demand: Demand, fit: Fit) -> Fit:
     """Return the fit with its final context: the asked one, or the largest that fits for `auto`."""
     if demand.context_size != "auto":
         return fit
-    largest = largest_context(demand, fit.instance, fit.gpus)
+    largest = largest_context(demand, fit.instance, fit.gpus, demand.model.trained_context)
     return fit if largest <= fit.context_size else measure(demand, fit.instance, fit.gpus, largest)
 
 
 @lru_cache(maxsize=4_096)
-def largest_context(demand: Demand, instance: InstanceType, gpus: int) -> int:
-    """Return the largest context per slot, in tokens, that fits up to the trained one; 0 where none does."""
+def largest_context(demand: Demand, instance: InstanceType, gpus: int, limit: int) -> int:
+    """Return the largest context per slot, in tokens, that fits up to `limit`; 0 where none does."""
     return engine.largest_context(
         demand.layout,
         demand.settings(SMALLEST_CONTEXT, gpus),
         instance.gpu_memory,
         engine.overhead(instance.gpu_model),
-        demand.model.trained_context,
+        limit,
     )
 
 

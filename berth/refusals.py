@@ -129,14 +129,28 @@ def _alternatives(
     if found:
         choice = found[0]
         yield f"instanceType: {choice.fit.instance.name} ({_gpus(choice.fit.instance)})"
-    context = fitting.largest_context(demand, instance, best.gpus)
+    context = fitting.largest_context(demand, instance, best.gpus, demand.wanted_context)
     if context >= fitting.SMALLEST_CONTEXT and context < demand.wanted_context:
         yield f"contextSize: {context}"
-    for name in demand.model.quantizations:
+    quantization = _smaller_quantization(workspace, demand, instance, most_nodes)
+    if quantization is not None:
+        yield f"quantization: {quantization}"
+
+
+def _smaller_quantization(
+    workspace: Workspace, demand: Demand, instance: InstanceType, most_nodes: int
+) -> str | None:
+    """The largest smaller quantization that fits and whose file is known."""
+    own = workspace.inference.llamacpp.weights is not None
+    found: list[tuple[int, str]] = []
+    for name, file in demand.model.quantizations.items():
         smaller = fitting.with_quantization(demand, name)
-        if _bytes(smaller) < _bytes(demand) and fitting.attempts(smaller, instance, most_nodes)[-1].fits:
-            yield f"quantization: {name}"
-            break
+        known = own or file.repository is not None
+        if known and _bytes(smaller) < _bytes(demand):
+            tried = fitting.attempts(smaller, instance, most_nodes)
+            if tried and tried[-1].fits:
+                found.append((_bytes(smaller), name))
+    return max(found)[1] if found else None
 
 
 def nothing_fits(
@@ -155,14 +169,12 @@ def nothing_fits(
         return Problem(_COUNT, workspace.resource.count, reason, "raise count or lower replicas", rule="fit")
     reason = f"{need(demand, best)}; the largest instance type is {supply(largest)}"
     fixes = []
-    context = fitting.largest_context(demand, largest, best.gpus)
+    context = fitting.largest_context(demand, largest, best.gpus, demand.wanted_context)
     if fitting.SMALLEST_CONTEXT <= context < demand.wanted_context:
         fixes.append(f"inference.llamacpp.contextSize: {context}")
-    for name in demand.model.quantizations:
-        smaller = fitting.with_quantization(demand, name)
-        if _bytes(smaller) < _bytes(demand) and fitting.attempts(smaller, largest, most_nodes)[-1].fits:
-            fixes.append(f"inference.llamacpp.quantization: {name}")
-            break
+    quantization = _smaller_quantization(workspace, demand, largest, most_nodes)
+    if quantization is not None:
+        fixes.append(f"inference.llamacpp.quantization: {quantization}")
     if most_nodes == 1:
         fixes.append("networkPolicy: enforced in berth.yaml, where that is so, for several nodes")
     return Problem(
