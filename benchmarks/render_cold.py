@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import tempfile
 from pathlib import Path
 
 import specs
@@ -25,7 +24,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=None)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with specs.scratch() as folder:
         base = Path(folder)
         specs.write(base / "specs", options.count)
         ours: list[float] = []

@@ -119,10 +119,12 @@ def _bring(
         for target in targets
         if not same_engine or target.folder in damaged or _inputs(before, target) != target.inputs
     ]
-    made = {path: text.encode() for path, text in rendering.files(stale, jobs).items()}
-    new, root, notices = _wanted(found, targets, stale, made, before, out, engine)
-    folders = {target.folder: _within(target.folder, made) for target in stale}
-    update = Update(new, folders, root)
+    made = {
+        folder: {name: text.encode() for name, text in texts.items()}
+        for folder, texts in rendering.files(stale, jobs).items()
+    }
+    new, root, notices = _wanted(found, targets, made, before, out, engine)
+    update = Update(new, made, root)
     removed = tuple(sorted(set(before.folders) - set(new.folders)))
     differences = _differences(out, update, before) if check else []
     if not check and (update.folders or root or removed or new != before):
@@ -141,18 +143,16 @@ def _bring(
 def _wanted(
     found: Study,
     targets: Sequence[Target],
-    stale: Sequence[Target],
-    made: Mapping[str, bytes],
+    made: Mapping[str, Mapping[str, bytes]],
     before: Lock,
     out: Path,
     engine: str,
 ) -> tuple[Lock, dict[str, bytes], list[str]]:
     """Return the new record, the root's files that have to be written, and what to say about them."""
-    fresh = {target.folder for target in stale}
     owned = {}
     for target in targets:
-        if target.folder in fresh:
-            files = {name: lockfile.sha256(text) for name, text in _within(target.folder, made).items()}
+        if target.folder in made:
+            files = {name: lockfile.sha256(text) for name, text in made[target.folder].items()}
             owned[target.folder] = Owned(target.inputs, files)
         else:
             owned[target.folder] = before.folders[target.folder]
@@ -160,13 +160,13 @@ def _wanted(
     place = out / synth.KUSTOMIZATION
     there = place.read_bytes() if place.is_file() else None
     root: dict[str, bytes] = {}
-    files, notices = {synth.KUSTOMIZATION: lockfile.sha256(text)}, []
+    owned_root, notices = {synth.KUSTOMIZATION: lockfile.sha256(text)}, []
     if there is not None and there != text and synth.KUSTOMIZATION not in before.files:
-        files = {}
+        owned_root = {}
         notices = [f"{place} is not berth's and stays as it is; name the new folders in it"]
     elif there != text:
         root[synth.KUSTOMIZATION] = text
-    return Lock(__version__, engine, found.fleet.to_json(), owned, files), root, notices
+    return Lock(__version__, engine, found.fleet.to_json(), owned, owned_root), root, notices
 
 
 def _differences(out: Path, update: Update, before: Lock) -> list[str]:
@@ -191,11 +191,6 @@ def _differences(out: Path, update: Update, before: Lock) -> list[str]:
 def _inputs(lock: Lock, target: Target) -> str | None:
     owned = lock.folders.get(target.folder)
     return owned.inputs if owned is not None else None
-
-
-def _within(folder: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
-    prefix = f"{folder}/"
-    return {path.removeprefix(prefix): text for path, text in files.items() if path.startswith(prefix)}
 
 
 def _print_stream(paths: Sequence[str], fleet: Path | None, jobs: int | None) -> int:

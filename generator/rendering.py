@@ -51,8 +51,8 @@ def targets(found: Study) -> list[Target]:
     return sorted(made, key=lambda target: target.folder)
 
 
-def files(stale: Sequence[Target], jobs: int | None = None) -> dict[str, str]:
-    """Return the text of every file; nothing is started where there is nothing to do."""
+def files(stale: Sequence[Target], jobs: int | None = None) -> dict[str, dict[str, str]]:
+    """Return the text of every file by folder and name; nothing to do starts nothing."""
     if not stale:
         return {}
     processes = min(jobs or _processes(len(stale)), len(stale))
@@ -61,7 +61,7 @@ def files(stale: Sequence[Target], jobs: int | None = None) -> dict[str, str]:
     share = -(-len(stale) // processes)
     parts = [stale[start : start + share] for start in range(0, len(stale), share)]
     with multiprocessing.get_context("fork").Pool(len(parts)) as pool:
-        return {path: text for part in pool.map(_part, parts) for path, text in part.items()}
+        return {folder: texts for part in pool.map(_part, parts) for folder, texts in part.items()}
 
 
 def stream(wanted: Sequence[Target]) -> str:
@@ -69,7 +69,7 @@ def stream(wanted: Sequence[Target]) -> str:
     return synth.stream(target.objects() for target in wanted) if wanted else ""
 
 
-def _part(part: Sequence[Target]) -> dict[str, str]:
+def _part(part: Sequence[Target]) -> dict[str, dict[str, str]]:
     return synth.render(target.objects() for target in part)
 
 

@@ -116,17 +116,22 @@ def _build(out: Path, stage: Path, update: Update, old: Lock, pending: Lock | No
         new = stage / folder
         new.mkdir()
         for name, content in files.items():
-            (new / name).write_bytes(content)
+            _write(f"{new}/{name}", content)
         owned = _names(folder, old, pending) | frozenset(files)
         for name in foreign(out / folder, owned):
             _link(out / folder / name, new / name)
     for name, content in update.files.items():
-        (stage / name).write_bytes(content)
-    (stage / lockfile.NAME).write_text(update.lock.dumps(), encoding="utf-8", newline="\n")
+        _write(f"{stage}/{name}", content)
+    _write(f"{stage}/{lockfile.NAME}", update.lock.dumps().encode())
     if not (out / lockfile.NAME).exists():
         # Marks the folder as output before anything in it could be taken for a spec.
         empty = Lock(update.lock.berth, update.lock.engine)
-        (out / lockfile.NAME).write_text(empty.dumps(), encoding="utf-8", newline="\n")
+        _write(f"{out}/{lockfile.NAME}", empty.dumps().encode())
+
+
+def _write(path: str, content: bytes) -> None:
+    with open(path, "wb") as stream:  # noqa: PTH123  thousands of files
+        stream.write(content)
 
 
 def _swap(out: Path, stage: Path, update: Update, old: Lock, pending: Lock | None) -> None:

@@ -43,22 +43,20 @@ def folder_name(namespace: str | None, name: str) -> str:
     return name if namespace is None else f"{namespace}_{name}"
 
 
-def render(folders: Iterable[Folder]) -> dict[str, str]:
-    """Return the text of every file of the folders, by its path below the output folder.
+def render(folders: Iterable[Folder]) -> dict[str, dict[str, str]]:
+    """Return the text of every file, by its folder and its name there.
 
     Raises:
         BridgeError: Node or cdk8s does not work.
         CollisionError: two objects would be one file.
     """
-    files: dict[str, str] = {}
+    made: dict[str, dict[str, str]] = {}
     for path, objects in _made(folders):
-        names = [file_name(thing) for thing in objects]
-        for name, thing in zip(names, objects, strict=True):
-            if f"{path}/{name}" in files:
-                raise CollisionError(f"two objects of {path} would be written to {name}")
-            files[f"{path}/{name}"] = texts.file(thing)
-        files[f"{path}/{KUSTOMIZATION}"] = kustomization(names)
-    return files
+        files = {file_name(thing): texts.file(thing) for thing in objects}
+        if len(files) < len(objects) or path in made:
+            raise CollisionError(f"two objects of {path} would be one file")
+        made[path] = {**files, KUSTOMIZATION: kustomization(files)}
+    return made
 
 
 def stream(folders: Iterable[Folder]) -> str:
