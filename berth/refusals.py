@@ -5,6 +5,7 @@ The CLI and the webhook show these texts as they are. Amounts of memory are told
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from berth import choosing, fitting
@@ -54,17 +55,18 @@ def cache_types(cache_type_k: str, cache_type_v: str) -> Iterator[Problem]:
         yield Problem((*_OURS, "cacheTypeK"), cache_type_k, reason, fix, rule="cache-type")
 
 
-def by_the_engine(demand: Demand) -> Iterator[Problem]:
-    """Yield why the engine would not start, whatever the GPU."""
+@lru_cache(maxsize=4_096)
+def by_the_engine(demand: Demand) -> tuple[Problem, ...]:
+    """Return why the engine would not start, whatever the GPU."""
     try:
         engine.check_settings(demand.layout, demand.settings(demand.wanted_context, gpus=1))
     except UnknownArchitecture as error:
         fix = "choose another preset; `berth presets` lists them"
-        yield Problem(
-            ("inference", "preset", "name"), demand.model.name, str(error), fix, rule="architecture"
-        )
+        path = ("inference", "preset", "name")
+        return (Problem(path, demand.model.name, str(error), fix, rule="architecture"),)
     except InvalidSettings as error:
-        yield Problem(_OURS, None, str(error), "change it", rule="settings")
+        return (Problem(_OURS, None, str(error), "change it", rule="settings"),)
+    return ()
 
 
 def no_weights(demand: Demand) -> Problem:
@@ -146,10 +148,10 @@ def _smaller_quantization(
     for name, file in demand.model.quantizations.items():
         smaller = fitting.with_quantization(demand, name)
         known = own or file.repository is not None
-        if known and _bytes(smaller) < _bytes(demand):
+        if known and smaller.layout.size < demand.layout.size:
             tried = fitting.attempts(smaller, instance, most_nodes)
             if tried and tried[-1].fits:
-                found.append((_bytes(smaller), name))
+                found.append((smaller.layout.size, name))
     return max(found)[1] if found else None
 
 
@@ -177,9 +179,8 @@ def nothing_fits(
         fixes.append(f"inference.llamacpp.quantization: {quantization}")
     if most_nodes == 1:
         fixes.append("networkPolicy: enforced in berth.yaml, where that is so, for several nodes")
-    return Problem(
-        ("inference", "preset", "name"), demand.model.name, reason, "write " + ", or ".join(fixes), rule="fit"
-    )
+    fix = "write " + ", or ".join(fixes) if fixes else "choose a smaller model"
+    return Problem(("inference", "preset", "name"), demand.model.name, reason, fix, rule="fit")
 
 
 def too_few_nodes(count: int, asked: int, room: int, fit: Fit) -> Problem:
@@ -261,7 +262,3 @@ def explanation(demand: Demand, fit: Fit, less: Sequence[Fit], source: Weights) 
 
 def _slots(parallel: int) -> str:
     return "1 slot" if parallel == 1 else f"{parallel} slots"
-
-
-def _bytes(demand: Demand) -> int:
-    return sum(tensor.size for tensor in demand.layout.tensors)

@@ -20,7 +20,7 @@ def of(workspace: Workspace, demand: Demand, fleet: Fleet) -> Weights | None:
     """
     own = workspace.inference.llamacpp.weights
     preset = workspace.inference.preset
-    size = sum(tensor.size for tensor in demand.layout.tensors)
+    size = demand.layout.size
     published = demand.model.quantizations[demand.quantization]
     pull_secrets = tuple(preset.pull_secrets) if preset else ()
     token = preset.model_access_secret if preset else None

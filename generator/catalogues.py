@@ -208,7 +208,7 @@ def _instance(instance: InstanceType) -> dict[str, Any]:
 
 
 def _size(model: Model, quantization: str) -> int:
-    return sum(tensor.size for tensor in model.layout(quantization).tensors)
+    return model.layout(quantization).size
 
 
 def _price(instance: InstanceType) -> str:

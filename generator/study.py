@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from berth import catalog as catalogs
@@ -23,13 +24,25 @@ if TYPE_CHECKING:
     from generator.documents import Document
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Located:
-    """A problem with the place in the file where its field stands."""
+    """A problem, and the document that its field stands in; the place is looked up when it is asked for."""
 
     problem: Problem
-    line: int
-    column: int
+    place: Document | tuple[int, int]
+
+    @cached_property
+    def position(self) -> tuple[int, int]:
+        """Line and column, counted from 1."""
+        return self.place if isinstance(self.place, tuple) else self.place.position(self.problem.path)
+
+    @property
+    def line(self) -> int:
+        return self.position[0]
+
+    @property
+    def column(self) -> int:
+        return self.position[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +83,18 @@ class Study:
 
 def study(paths: Sequence[str], fleet_path: Path | None = None) -> Study:
     """Read and judge everything that the paths hold."""
-    fleet, fleet_file, fleet_problems = _fleet(paths, fleet_path)
+    fleet, fleet_file, fleet_problems, fleet_document = _fleet(paths, fleet_path)
     catalog, catalog_problems = extended_catalog(fleet)
     subjects: list[Subject] = []
     if fleet_file is not None and (fleet_problems or catalog_problems):
-        located = [*fleet_problems, *(_at_field(fleet_file, problem) for problem in catalog_problems)]
+        located = [
+            *fleet_problems,
+            *(Located(problem, fleet_document or (1, 1)) for problem in catalog_problems),
+        ]
         subjects.append(Subject(fleet_file, None, None, tuple(located)))
     for source in specs.load(paths):
         if source.problems:
-            own = tuple(Located(found.problem, found.line, found.column) for found in source.problems)
+            own = tuple(Located(found.problem, (found.line, found.column)) for found in source.problems)
             subjects.append(Subject(source.file, None, None, own))
         subjects += [_judged(document, catalog, fleet) for document in source.documents]
     return Study(tuple(_within_budget(subjects, fleet)), fleet, catalog, fleet_file)
@@ -94,7 +110,7 @@ def _judged(document: Document, catalog: Catalog, fleet: Fleet) -> Subject:
         file=document.file,
         namespace=_text(metadata.get("namespace")),
         name=_text(metadata.get("name")),
-        problems=tuple(_locate(document, problem) for problem in verdict.problems),
+        problems=tuple(Located(problem, document) for problem in verdict.problems),
         plan=verdict.plan,
         workspace=workspace,
         document=document,
@@ -113,7 +129,7 @@ def _within_budget(subjects: list[Subject], fleet: Fleet) -> list[Subject]:
             subject,
             plan=None,
             problems=(
-                *(_locate(subject.document, problem) for problem in by_plan[id(subject.plan)]),
+                *(Located(problem, subject.document) for problem in by_plan[id(subject.plan)]),
                 *subject.problems,
             ),
         )
@@ -121,11 +137,6 @@ def _within_budget(subjects: list[Subject], fleet: Fleet) -> list[Subject]:
         else subject
         for subject in subjects
     ]
-
-
-def _locate(document: Document, problem: Problem) -> Located:
-    line, column = document.position(problem.path)
-    return Located(problem, line, column)
 
 
 def _text(value: object) -> str | None:
@@ -144,19 +155,17 @@ def extended_catalog(fleet: Fleet) -> tuple[Catalog, tuple[Problem, ...]]:
     return own, ()
 
 
-def _fleet(paths: Sequence[str], given: Path | None) -> tuple[Fleet, str | None, list[Located]]:
+def _fleet(
+    paths: Sequence[str], given: Path | None
+) -> tuple[Fleet, str | None, list[Located], Document | None]:
     """Return the fleet file's content, its name and its problems; defaults where there is none."""
     path = given or next((found for found in map(specs.find_fleet, paths) if found is not None), None)
     if path is None:
-        return fleets.Fleet(), None, []
+        return fleets.Fleet(), None, [], None
     source = specs.load_fleet(path)
-    located = [Located(found.problem, found.line, found.column) for found in source.problems]
+    located = [Located(found.problem, (found.line, found.column)) for found in source.problems]
     if source.document is None:
-        return fleets.Fleet(), str(path), located
+        return fleets.Fleet(), str(path), located, None
     fleet, found = fleets.read(source.document.data)
-    located += [_locate(source.document, problem) for problem in found]
-    return fleet or fleets.Fleet(), str(path), located
-
-
-def _at_field(file: str, problem: Problem) -> Located:
-    return Located(problem, 1, 1)
+    located += [Located(problem, source.document) for problem in found]
+    return fleet or fleets.Fleet(), str(path), located, source.document

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,9 @@ from berth import choosing, fitting, sizing, workspaces
 from berth.errors import NoFit
 from berth.fleet import Fleet
 from berth.plans import Plan
-from berth.problems import Problem
+
+if TYPE_CHECKING:
+    from berth.problems import Problem
 
 CATALOG = catalogs.load()
 
@@ -61,7 +63,8 @@ def test_the_quick_start_takes_one_node_and_one_of_its_gpus() -> None:
 
 def test_volta_gets_the_build_that_still_knows_it() -> None:
     volta, ampere = plan().server, plan(instance="Standard_NC24ads_A100_v4").server
-    assert volta is not None and ampere is not None
+    assert volta is not None
+    assert ampere is not None
     assert (volta.variant, ampere.variant) == ("cuda12", "cuda13")
 
 
@@ -77,7 +80,8 @@ def test_asked_replicas_decide_the_number_of_nodes() -> None:
 def test_a_replica_takes_the_fewest_gpus_that_hold_it() -> None:
     made = plan(preset="llama-2-13b")
     assert made.gpus_per_replica == 2
-    assert made.server is not None and made.server.tensor_split == (1, 1)
+    assert made.server is not None
+    assert made.server.tensor_split == (1, 1)
     assert any("1 GPU of Standard_NC12s_v3 would be short of" in reason for reason in made.explanation)
 
 
@@ -86,14 +90,16 @@ def test_every_gpu_of_a_plan_holds_its_share() -> None:
     assert made.memory is not None
     for gpu in made.memory.gpus:
         assert gpu.total == gpu.weights + gpu.kv_cache + gpu.compute + gpu.overhead
-        assert gpu.capacity is not None and gpu.total <= gpu.capacity
+        assert gpu.capacity is not None
+        assert gpu.total <= gpu.capacity
 
 
 def test_what_does_not_fit_says_what_is_short_and_the_proposals_do_fit() -> None:
     problem = refusal(preset="llama-2-70b-chat")
     assert problem.path == ("resource", "instanceType")
     assert problem.value == "Standard_NC12s_v3"
-    assert "short of" in problem.reason and "GiB" in problem.reason
+    assert "short of" in problem.reason
+    assert "GiB" in problem.reason
     proposed = problem.fix.partition("instanceType: ")[2].split()[0]
     assert plan(preset="llama-2-70b-chat", instance=proposed).nodes.instance_type == proposed
 
@@ -141,7 +147,8 @@ def test_auto_finds_the_largest_context_that_fits() -> None:
 
 def test_auto_stops_at_what_the_model_was_trained_for() -> None:
     made = plan(instance="Standard_NC24ads_A100_v4", contextSize="auto")
-    assert made.server is not None and made.server.context_size == CATALOG.model("falcon-7b").trained_context
+    assert made.server is not None
+    assert made.server.context_size == CATALOG.model("falcon-7b").trained_context
 
 
 def test_several_nodes_are_refused_where_the_network_is_open() -> None:
@@ -207,7 +214,8 @@ def test_a_quantized_cache_halves_the_cache_and_is_charged_for_its_copies() -> N
         plan(preset="llama-2-7b"),
         plan(preset="llama-2-7b", cacheTypeK="q8_0", cacheTypeV="q8_0"),
     )
-    assert plain.memory is not None and quantized.memory is not None
+    assert plain.memory is not None
+    assert quantized.memory is not None
     assert quantized.memory.gpus[0].kv_cache < 0.54 * plain.memory.gpus[0].kv_cache
     assert quantized.memory.gpus[0].overhead > plain.memory.gpus[0].overhead
 
@@ -249,14 +257,15 @@ def test_a_plan_survives_its_own_json() -> None:
     more=st.sampled_from(["context", "parallel"]),
 )
 def test_more_context_or_slots_never_needs_less(context: int, parallel: int, more: str) -> None:
-    demand = {"preset": "llama-2-7b", "instance": "Standard_ND96asr_A100_v4"}
+    demand: dict[str, Any] = {"preset": "llama-2-7b", "instance": "Standard_ND96asr_A100_v4"}
     less = plan(contextSize=context, parallel=parallel, **demand)
     grown = plan(
         contextSize=context + (256 if more == "context" else 0),
         parallel=parallel + (1 if more == "parallel" else 0),
         **demand,
     )
-    assert less.memory is not None and grown.memory is not None
+    assert less.memory is not None
+    assert grown.memory is not None
     assert grown.gpus_per_replica >= less.gpus_per_replica
     total = sum(gpu.total for gpu in less.memory.gpus), sum(gpu.total for gpu in grown.memory.gpus)
     assert total[1] >= total[0]
