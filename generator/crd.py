@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from berth import labels
-from berth.spec import schema
+from berth.spec import formats, schema
 
 Object = dict[str, Any]
 
@@ -30,8 +30,8 @@ _CONDITION: Object = {
         "type": {
             "type": "string",
             "maxLength": 316,
-            "description": "ResourceReady, InferenceReady, WorkspaceReady, NodeClaimReady, MachineReady, Ready, "
-            "Reconciling, Stalled or NotRendered.",
+            "description": "ResourceReady, InferenceReady, WorkspaceReady, NodeClaimReady, MachineReady, "
+            "Ready, Reconciling, Stalled or NotRendered.",
         },
         "status": {
             "type": "string",
@@ -204,12 +204,20 @@ def _schema() -> Object:
         properties[name] = {"type": "string", "description": properties[name]["description"]}
     properties["metadata"] = {"type": "object"}
     properties["status"] = _STATUS
-    rule = "has(self.inference) || has(self.tuning)"
+    form = formats.WORKSPACE_NAME
+    rules = [
+        {"rule": "has(self.inference) || has(self.tuning)", "message": "inference is missing"},
+        {
+            "rule": f"self.metadata.name.matches('{form.pattern}') "
+            f"&& self.metadata.name.size() <= {form.longest}",
+            "message": f"metadata.name is no {form.noun}",
+        },
+    ]
     return {
         "type": "object",
         "description": "A model to serve, and the nodes to serve it on.",
         "properties": properties,
-        "x-kubernetes-validations": [{"rule": rule, "message": "inference is missing"}],
+        "x-kubernetes-validations": rules,
     }
 
 

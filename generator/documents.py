@@ -262,7 +262,10 @@ def _key(node: Node) -> str:
     value = _value(node)
     if isinstance(value, str):
         return value
-    return node.value if not isinstance(value, bool) else str(value).lower()
+    if value is None:
+        mark = node.start_mark
+        raise UnreadableError("a key is null", "quote it", mark.line + 1, mark.column + 1)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _child(node: Node, part: str | int) -> tuple[Node, Node] | None:

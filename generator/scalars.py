@@ -6,6 +6,7 @@ eight, `1_000` is a thousand and `1e3` a whole number; dates and `1:30` are text
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -48,6 +49,8 @@ def plain(text: str) -> Any:
         return _integer(digits)
     if _FLOAT.fullmatch(digits):
         number = float(digits)
+        if math.isinf(number):
+            return text
         return int(number) if number.is_integer() and abs(number) < _WHOLE_FLOATS else number
     return text
 

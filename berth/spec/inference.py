@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from berth.spec import formats, llamacpp, pods
-from berth.spec.nodes import Field, Opaque, Sequence, Struct, Text
+from berth.spec.nodes import Field, Opaque, Sequence, Struct
 from berth.spec.texts import quote
+from berth.spec.values import Text
 
 if TYPE_CHECKING:
     from berth.problems import Path
@@ -158,7 +159,10 @@ INFERENCE = Struct(
         ),
         "llamacpp": Field(llamacpp.LLAMACPP, "How llama.cpp serves the preset; berth's own fields."),
     },
-    rules=(("has(self.preset) != has(self.template)", "give exactly one of preset and template"),),
+    rules=(
+        ("has(self.preset) != has(self.template)", "give exactly one of preset and template"),
+        llamacpp.TEMPLATE_RULE,
+    ),
     verdict=_judge_inference,
     hints={"llamaCpp": "write `llamacpp`: upper and lower case matter", "model": "write `preset: {name: …}`"},
 )

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from berth import flags
 from berth.spec import formats, pods
-from berth.spec.nodes import Field, Integer, Sequence, Struct, Text
+from berth.spec.nodes import Field, Sequence, Struct
 from berth.spec.texts import code, listed
+from berth.spec.values import Integer, Text
 
 if TYPE_CHECKING:
     from berth.problems import Path
@@ -147,6 +148,14 @@ LLAMACPP = Struct(
 
 PRESET_ONLY = ("quantization", "contextSize", "parallel", "cacheTypeK", "cacheTypeV", "weights", "extraArgs")
 """Fields that mean nothing for a pod template of the user's own."""
+
+
+TEMPLATE_RULE = (
+    "!has(self.template) || !has(self.llamacpp) || !("
+    + " || ".join(f"has(self.llamacpp.{name})" for name in PRESET_ONLY)
+    + ")",
+    f"{', '.join(PRESET_ONLY)} mean nothing with template",
+)
 
 
 def judge_with_template(llamacpp: dict[str, Any], path: Path, report: Report) -> None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from berth import labels
 from berth.spec import formats
-from berth.spec.nodes import Field, Opaque, Sequence, Struct, Table, Text
+from berth.spec.nodes import Field, Opaque, Sequence, Struct, Table
 from berth.spec.texts import code, nearest, quote
+from berth.spec.values import Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,13 +1,11 @@
-"""The schema language: what a field may hold, how it is read, and what the CRD says of it.
+"""Lists and mappings of values, and the fields they are made of.
 
-Every node reads without raising: it returns the value, or `ABSENT` after reporting why there is none. So a
-wrong field costs that field alone. The same nodes give the OpenAPI schema (`schema`) and the reference
-page (`kind`), which therefore cannot drift from what is read.
+The same nodes give the OpenAPI schema (`schema`) and the reference page (`kind`), which therefore cannot
+drift from what is read.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,154 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from berth.problems import Path
 from berth.spec.reports import ABSENT, Report
 from berth.spec.texts import code, listed, nearest, quote
+from berth.spec.values import Node, Schema, last_name
 
 if TYPE_CHECKING:
     from berth.spec.formats import Format
 
-Schema = dict[str, Any]
 Verdict = Callable[[Any, Path, Report], None]
 """Judges a value that was read well: warns, refuses, or says nothing."""
 
 MOST_UNKNOWN_FIELDS = 20
 """Of one mapping that are reported one by one; the rest are counted."""
-
-
-class Node:
-    """A kind of value."""
-
-    @property
-    def kind(self) -> str:
-        """Its name on the reference page."""
-        raise NotImplementedError
-
-    def read(self, value: Any, path: Path, report: Report) -> Any:
-        """Return the value as the typed classes hold it, or report and return `ABSENT`."""
-        raise NotImplementedError
-
-    def schema(self) -> Schema:
-        """The value's OpenAPI schema, structural as Kubernetes demands."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Text(Node):
-    """A text, restricted by a format or to one of `choices`."""
-
-    format: Format | None = None
-    choices: tuple[str, ...] = ()
-    longest: int = 1024
-
-    @property
-    def kind(self) -> str:
-        return " or ".join(f"`{choice}`" for choice in self.choices) if self.choices else "text"
-
-    def read(self, value: Any, path: Path, report: Report) -> Any:
-        if not isinstance(value, str):
-            quoted = f"write it in quotes, `{quote(str(value))}`"
-            simple = isinstance(value, bool | int | float)
-            fix = quoted if simple and not self.choices else self._offer("")
-            return report.wrong_type(path, value, "a text", fix or "write a text")
-        if self.choices:
-            if value in self.choices:
-                return value
-            return report.error(
-                path,
-                value,
-                f"{quote(value)} is not one of {listed(self.choices, 'and')}",
-                self._offer(value),
-                "not-allowed",
-            )
-        if value == "" and (self.format is None or self.format.fault(value)):
-            return report.error(
-                path, value, f"{_last(path)} is empty", "give it a value or leave it out", "empty"
-            )
-        if self.format is not None and (fault := self.format.fault(value)):
-            return report.error(path, value, fault, self.format.fix(value), "invalid-text")
-        if len(value) > self.longest and self.format is None:
-            reason = f"{_last(path)} has {len(value)} characters"
-            return report.error(path, value, reason, f"use at most {self.longest}", "too-long")
-        return value
-
-    def schema(self) -> Schema:
-        if self.choices:
-            return {"type": "string", "enum": list(self.choices)}
-        if self.format is None:
-            return {"type": "string", "minLength": 1, "maxLength": self.longest}
-        return {"type": "string", "maxLength": self.format.longest, "pattern": self.format.pattern}
-
-    def _offer(self, value: str) -> str:
-        if not self.choices:
-            return f"write for example `{self.format.example}`" if self.format else ""
-        found = nearest(value, self.choices) if value else None
-        return f"write `{found}`" if found else f"write one of {listed(self.choices)}"
-
-
-@dataclass(frozen=True)
-class Integer(Node):
-    """A whole number within bounds; where `word` is set, that word as well."""
-
-    least: int
-    most: int
-    word: str | None = None
-
-    @property
-    def kind(self) -> str:
-        bounds = f"whole number, {self.least:,} to {self.most:,}"
-        return f"{bounds}, or `{self.word}`" if self.word else bounds
-
-    def read(self, value: Any, path: Path, report: Report) -> Any:
-        expected = f"a whole number or `{self.word}`" if self.word else "a whole number"
-        if self.word is not None and value == self.word:
-            return value
-        if isinstance(value, str):
-            digits = value.strip()
-            if digits.isascii() and digits.isdigit() and len(digits) <= 12:
-                fix = f"write `{int(digits)}` without quotes"
-            elif self.word and nearest(value, [self.word]):
-                fix = f"write `{self.word}`"
-            else:
-                fix = f"write {expected} such as `{max(self.least, 1)}`"
-            return report.wrong_type(path, value, expected, fix)
-        if isinstance(value, bool) or not isinstance(value, int):
-            fix = f"write {expected} such as `{max(self.least, 1)}`"
-            if isinstance(value, float) and math.isfinite(value) and self.least <= value <= self.most:
-                fix = f"write `{int(value)}`"
-            return report.wrong_type(path, value, expected, fix)
-        if value < self.least or value > self.most:
-            side = f"at least {self.least}" if value < self.least else f"at most {self.most}"
-            reason = f"{_last(path)} is {quote(value)}; {side} is allowed"
-            return report.error(
-                path, value, reason, f"write a number from {self.least} to {self.most}", "out-of-range"
-            )
-        return value
-
-    def schema(self) -> Schema:
-        if self.word is None:
-            return {"type": "integer", "format": "int64", "minimum": self.least, "maximum": self.most}
-        rule = f"type(self) == int ? (self >= {self.least} && self <= {self.most}) : self == '{self.word}'"
-        message = f"must be a whole number from {self.least} to {self.most}, or {self.word}"
-        return {
-            "x-kubernetes-int-or-string": True,
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "x-kubernetes-validations": [{"rule": rule, "message": message}],
-        }
-
-
-@dataclass(frozen=True)
-class Boolean(Node):
-    """True or false."""
-
-    @property
-    def kind(self) -> str:
-        return "`true` or `false`"
-
-    def read(self, value: Any, path: Path, report: Report) -> Any:
-        if isinstance(value, bool):
-            return value
-        return report.wrong_type(path, value, "`true` or `false`", "write `true` or `false` without quotes")
-
-    def schema(self) -> Schema:
-        return {"type": "boolean"}
 
 
 @dataclass(frozen=True)
@@ -182,10 +42,12 @@ class Sequence(Node):
             fix = "write it as a list: `- ` before each entry"
             return report.wrong_type(path, value, "a list", fix)
         if len(value) > self.most:
-            reason = f"{_last(path)} has {len(value)} entries; at most {self.most} are allowed"
+            reason = f"{last_name(path)} has {len(value)} entries; at most {self.most} are allowed"
             return report.error(path, value, reason, "shorten the list", "too-many")
         if len(value) < self.least:
-            return report.error(path, value, f"{_last(path)} is empty", "give at least one entry", "empty")
+            return report.error(
+                path, value, f"{last_name(path)} is empty", "give at least one entry", "empty"
+            )
         items = (read_item(self.item, entry, (*path, index), report) for index, entry in enumerate(value))
         return tuple(item for item in items if item is not ABSENT)
 
@@ -203,6 +65,8 @@ class Table(Node):
     most: int = 64
     key_verdict: Callable[[str], tuple[str, str] | None] | None = None
     """Reason and fix where a well-formed key is not the user's to set."""
+    rules: tuple[tuple[str, str], ...] = ()
+    """CEL expressions with their messages."""
 
     @property
     def kind(self) -> str:
@@ -212,7 +76,7 @@ class Table(Node):
         if not isinstance(value, Mapping):
             return report.wrong_type(path, value, "a mapping", "write it as `key: value` lines")
         if len(value) > self.most:
-            reason = f"{_last(path)} has {len(value)} entries; at most {self.most} are allowed"
+            reason = f"{last_name(path)} has {len(value)} entries; at most {self.most} are allowed"
             return report.error(path, value, reason, "remove some", "too-many")
         result: dict[str, Any] = {}
         for key, entry in value.items():
@@ -230,7 +94,8 @@ class Table(Node):
         return result
 
     def schema(self) -> Schema:
-        return {"type": "object", "maxProperties": self.most, "additionalProperties": self.value.schema()}
+        schema = {"type": "object", "maxProperties": self.most, "additionalProperties": self.value.schema()}
+        return _with_rules(schema, self.rules)
 
 
 @dataclass(frozen=True)
@@ -325,7 +190,7 @@ class Struct(Node):
         for key in unknown[:MOST_UNKNOWN_FIELDS]:
             self._refuse(key, value[key], value, path, report)
         if len(unknown) > MOST_UNKNOWN_FIELDS:
-            reason = f"{len(unknown) - MOST_UNKNOWN_FIELDS} more unknown fields in {_last(path)}"
+            reason = f"{len(unknown) - MOST_UNKNOWN_FIELDS} more unknown fields in {last_name(path)}"
             report.error(path, value, reason, "remove them", "unknown-field")
         for name, known in self.fields.items():
             if name in value:
@@ -370,7 +235,7 @@ class Struct(Node):
         elif found:
             fix = f"write `{found}`"
         else:
-            fix = f"remove it; {_last(path)} knows {listed(self.fields, 'and')}"
+            fix = f"remove it; {last_name(path)} knows {listed(self.fields, 'and')}"
         report.error((*path, key), entry, f"unknown field {code(key)}", fix, "unknown-field")
 
 
@@ -378,15 +243,14 @@ def read_item(node: Node, value: Any, path: Path, report: Report) -> Any:
     """Read one value; null is a mistake everywhere, since Kubernetes refuses or drops it."""
     if value is None:
         fix = "give it a value or leave it out"
-        return report.error(path, None, f"{_last(path)} has no value (null)", fix, "null")
+        return report.error(path, None, f"{last_name(path)} has no value (null)", fix, "null")
     return node.read(value, path, report)
 
 
-def _last(path: Path) -> str:
-    names = [part for part in path if isinstance(part, str)]
-    if not names:
-        return "the document"
-    return code(names[-1]) if path and isinstance(path[-1], str) else f"an entry of {code(names[-1])}"
+def _with_rules(schema: Schema, rules: tuple[tuple[str, str], ...]) -> Schema:
+    if not rules:
+        return schema
+    return {**schema, "x-kubernetes-validations": [{"rule": rule, "message": text} for rule, text in rules]}
 
 
 def _first(description: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from berth.spec import formats
-from berth.spec.nodes import Field, Integer, Opaque, Sequence, Struct, Table, Text
+from berth.spec.nodes import Field, Opaque, Sequence, Struct, Table
 from berth.spec.texts import code, quote
+from berth.spec.values import Integer, Text
 
 if TYPE_CHECKING:
     from berth.problems import Path
@@ -70,6 +71,20 @@ TOLERATION = Struct(
         ),
         "tolerationSeconds": Field(Integer(0, 2**31 - 1), "Seconds that a NoExecute taint is tolerated."),
     },
+    rules=(
+        (
+            "!has(self.operator) || self.operator != 'Exists' || !has(self.value) || self.value == ''",
+            "operator Exists takes no value",
+        ),
+        (
+            "has(self.key) || (has(self.operator) && self.operator == 'Exists')",
+            "without a key, operator Exists is needed",
+        ),
+        (
+            "!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+            "tolerationSeconds needs effect NoExecute",
+        ),
+    ),
     verdict=_judge_toleration,
 )
 

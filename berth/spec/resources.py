@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from berth.spec import formats
-from berth.spec.nodes import Field, Integer, Sequence, Struct, Table, Text
+from berth.spec.nodes import Field, Sequence, Struct, Table
 from berth.spec.texts import code
+from berth.spec.values import Integer, Text
 
 if TYPE_CHECKING:
     from berth.problems import Path
@@ -30,6 +31,15 @@ def refuse_reserved(key: str) -> tuple[str, str] | None:
             "select nodes by a label of your own",
         )
     return None
+
+
+_NOT_RESERVED = (
+    "self.all(key, !(key in ['"
+    + "', '".join(_RESERVED)
+    + "']) && "
+    + " && ".join(f"!key.startsWith('{prefix}')" for prefix in _RESERVED_PREFIXES)
+    + ")"
+)
 
 
 def _judge_requirement(requirement: dict[str, Any], path: Path, report: Report) -> None:
@@ -70,12 +80,24 @@ REQUIREMENT = Struct(
         ),
         "values": Field(Sequence(Text(formats.LABEL_VALUE), most=64), "Values, with In and NotIn."),
     },
+    rules=(
+        (
+            "self.operator in ['In', 'NotIn'] ? has(self.values) && self.values.size() > 0 : "
+            "!has(self.values) || self.values.size() == 0",
+            "In and NotIn need values; Exists and DoesNotExist take none",
+        ),
+    ),
     verdict=_judge_requirement,
 )
 SELECTOR = Struct(
     {
         "matchLabels": Field(
-            Table(formats.LABEL_KEY, Text(formats.LABEL_VALUE), key_verdict=refuse_reserved),
+            Table(
+                formats.LABEL_KEY,
+                Text(formats.LABEL_VALUE),
+                key_verdict=refuse_reserved,
+                rules=((_NOT_RESERVED, "a label that a controller sets on nodes itself selects no nodes"),),
+            ),
             "Labels that the nodes carry; nodes that are made for the Workspace get them.",
         ),
         "matchExpressions": Field(

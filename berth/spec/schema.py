@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from berth import labels
 from berth.problems import Path, format_path
 from berth.spec import inference, metadata, resources
-from berth.spec.nodes import Field, Node, Opaque, Refused, Sequence, Struct, Text
+from berth.spec.nodes import Field, Opaque, Refused, Sequence, Struct
+from berth.spec.values import Node, Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

