@@ -88,7 +88,14 @@ def _call(part: Sequence[Chart]) -> list[list[Object]]:
 
 def warm() -> None:
     """Start Node in the background while Python still plans; whoever needs it waits for it."""
+    global _warmed
+    _warmed = True
     threading.Thread(target=_warm, name="berth-cdk8s", daemon=True).start()
+
+
+def running() -> bool:
+    """Whether this process has a Node already: it can't be shared with a fork."""
+    return _warmed or _batch is not None
 
 
 def _compare(chart: Chart, objects: list[Object]) -> None:
@@ -104,6 +111,7 @@ def _compare(chart: Chart, objects: list[Object]) -> None:
 
 _lock = threading.Lock()
 _batch: Any = None
+_warmed = False
 
 
 def _warm() -> None:

@@ -77,8 +77,9 @@ def run(
     _refuse_overlap(paths, out)
     fleet = fleet or next((found for found in map(specs.find_fleet, paths) if found is not None), None)
     inputs = unchanged.inputs(paths, fleet)
-    if unchanged.known(out, inputs):
-        return Outcome(unchanged=len((lockfile.load(out) or Lock("", "")).folders))
+    known = unchanged.known(out, inputs)
+    if known is not None:
+        return Outcome(unchanged=known)
     old = lockfile.load(out)
     if old is None and jobs in (None, 1):
         from generator import bridge

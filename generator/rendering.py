@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from berth import plans
-from generator import charts, synth
+from generator import bridge, charts, synth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,8 @@ def files(stale: Sequence[Target], jobs: int | None = None) -> dict[str, dict[st
     if not stale:
         return {}
     processes = min(jobs or _processes(len(stale)), len(stale))
-    if processes < 2 or "fork" not in multiprocessing.get_all_start_methods():
+    forks = "fork" in multiprocessing.get_all_start_methods() and not bridge.running()
+    if processes < 2 or not forks:
         return synth.render(target.objects() for target in stale)
     share = -(-len(stale) // processes)
     parts = [stale[start : start + share] for start in range(0, len(stale), share)]
@@ -74,4 +75,5 @@ def _part(part: Sequence[Target]) -> dict[str, dict[str, str]]:
 
 
 def _processes(count: int) -> int:
-    return max(1, min(os.cpu_count() or 1, count // WORKSPACES_A_PROCESS))
+    """Each process keeps Python and Node busy, that is two cores."""
+    return max(1, min((os.cpu_count() or 1) // 2, count // WORKSPACES_A_PROCESS))

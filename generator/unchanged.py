@@ -62,7 +62,8 @@ def remember(out: Path, digest: str | None, lock: lockfile.Lock) -> None:
     """Note what was read and written; a cache folder that can't be written costs only time."""
     if digest is None:
         return
-    memory = {"inputs": digest, "files": {path: _stamp(out / path) for path in _written(lock)}}
+    files = {path: _stamp(out / path) for path in _written(lock)}
+    memory = {"inputs": digest, "workspaces": len(lock.folders), "files": files}
     place = _place(out)
     with contextlib.suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -71,19 +72,19 @@ def remember(out: Path, digest: str | None, lock: lockfile.Lock) -> None:
         new.replace(place)
 
 
-def known(out: Path, digest: str | None) -> bool:
-    """Whether the folder is what these inputs were last rendered to, untouched since."""
+def known(out: Path, digest: str | None) -> int | None:
+    """Return how many Workspaces these inputs were rendered to, None where a file was touched since."""
     if digest is None:
-        return False
+        return None
     try:
         memory = json.loads(_place(out).read_bytes())
         if memory["inputs"] != digest:
-            return False
-        files = memory["files"]
+            return None
         base = f"{os.fspath(out)}{os.sep}"
-        return all(_quick_stamp(base + path) == stamp for path, stamp in files.items())
+        same = all(_quick_stamp(base + path) == stamp for path, stamp in memory["files"].items())
+        return int(memory["workspaces"]) if same else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
+        return None
 
 
 def _may_be_ours(content: bytes) -> bool:
