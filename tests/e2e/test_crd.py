@@ -94,14 +94,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown cache type": ({"inference": {"llamacpp": {"cacheTypeK": "q3"}}}, "Unsupported value"),
     "one cache type alone": ({"inference": {"llamacpp": {"cacheTypeK": "q8_0"}}}, "have to be the same"),
     "two sources of weights": (
-        {"inference": {"llamacpp": {"weights": {"hf": "o/m", "pvc": "p", "file": "m.gguf"}}}}, "exactly one of",
+        {"inference": {"llamacpp": {"weights": {"hf": "o/m", "pvc": "p"}}}}, "exactly one of",
     ),
     "a claim without a file": ({"inference": {"llamacpp": {"weights": {"pvc": "p"}}}}, "file is needed"),
     "a file outside the weights": (
         {"inference": {"llamacpp": {"weights": {"pvc": "p", "file": "../m.gguf"}}}}, "should match",
     ),
     "a token for an image": (
-        {"inference": {"llamacpp": {"weights": {"image": "e/w", "file": "m.gguf", "tokenSecret": "t"}}}}, "need hf",
+        {"inference": {"llamacpp": {"weights": {"image": "e/w", "file": "m.gguf", "tokenSecret": "t"}}}},
+        "need hf",
     ),
     "two ways in": (
         {"inference": {"llamacpp": {"expose": {
