@@ -128,7 +128,7 @@ def _total(study: Study) -> str:
         return ""
     gpus = sum(plan.nodes.count * plan.nodes.gpus_per_node for plan in plans)
     nodes = sum(plan.nodes.count for plan in plans)
-    text = f"{nodes} nodes, {gpus} GPUs"
+    text = f"{reports.counted(nodes, 'node', 'nodes')}, {reports.counted(gpus, 'GPU', 'GPUs')}"
     costs: dict[str, float] = {}
     for plan in plans:
         if plan.cost is not None:

@@ -56,10 +56,10 @@ def summary(study: Study) -> str:
         located.problem.severity == "warning" for subject in study.subjects for located in subject.problems
     )
     files = len({subject.file for subject in study.subjects})
-    verdict = "all fine" if not bad else f"{_count(bad, 'has', 'have')} problems"
-    warnings = f", {_count(warned, 'warning', 'warnings')}" if warned else ""
-    counted = f"{_count(len(named), 'Workspace', 'Workspaces')} in {_count(files, 'file', 'files')}"
-    return f"{counted}: {verdict}{warnings}"
+    verdict = "all fine" if not bad else f"{bad} with problems"
+    warnings = f", {counted(warned, 'warning', 'warnings')}" if warned else ""
+    numbers = f"{counted(len(named), 'Workspace', 'Workspaces')} in {counted(files, 'file', 'files')}"
+    return f"{numbers}: {verdict}{warnings}"
 
 
 def _checked(subject: Subject) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _shown(value: object, reason: str) -> str:
     return "" if text in reason else f" (value: {text!r})"
 
 
-def _count(number: int, one: str, many: str) -> str:
+def counted(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
