@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -21,7 +22,10 @@ README = (ROOT / "README.md").read_text()
 
 
 def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([BERTH, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    plain = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "FORCE_COLOR")}
+    return subprocess.run(
+        [BERTH, *arguments], cwd=folder, env=plain, capture_output=True, text=True, check=False
+    )
 
 
 def words(text: str) -> str:
