@@ -67,9 +67,18 @@ def read(path: Path, most: int = -1) -> bytes:
         raise UnreadablePathError(f"{path}: {error.strerror or error}") from None
 
 
+def shown(path: Path) -> str:
+    """The path as it is printed: bytes that are no UTF-8 must not break the output."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
 def _folder(folder: Path, real: Path, root: Path) -> Iterator[Entry]:
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        yield Entry(folder, real, unreadable("the folder", error.strerror or str(error)))
+        return
     names = {entry.name for entry in entries}
     if names & set(RENDERED_MARKERS):
         return
@@ -86,6 +95,11 @@ def _folder(folder: Path, real: Path, root: Path) -> Iterator[Entry]:
                 yield from _folder(path, real / entry.name, root)
         elif entry.name.endswith(SUFFIXES) and entry.is_file():
             yield Entry(path, real / entry.name)
+
+
+def unreadable(what: str, why: str) -> Problem:
+    """The problem of a file or folder below a path that can't be read; the others are read all the same."""
+    return Problem((), None, f"{what} can't be read: {why}", "give leave to read it", rule="unreadable")
 
 
 def _link(path: Path, root: Path) -> Iterator[Entry]:

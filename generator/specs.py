@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from berth import labels
 from berth.problems import Problem, Severity
 from berth.spec.texts import code
-from generator import folders
+from generator import folders, kustomize
 from generator.documents import Budget, Document, Repeated, UnreadableError, build, compose, parse_json
 
 if TYPE_CHECKING:
@@ -149,12 +149,14 @@ def _sources(paths: Sequence[str]) -> Iterator[Source]:
         if path == "-":
             yield _read_standard_input()
             continue
-        for entry in folders.walk(Path(path)):
+        entries = list(folders.walk(Path(path)))
+        partial = kustomize.patches(entry.path for entry in entries if entry.problem is None)
+        for entry in entries:
             if entry.problem is not None:
-                yield Source(str(entry.path), problems=(Found(entry.problem),))
-            elif entry.real not in seen:
+                yield Source(folders.shown(entry.path), problems=(Found(entry.problem),))
+            elif entry.real not in seen and entry.real not in partial:
                 seen.add(entry.real)
-                yield _read_file(entry.path)
+                yield _read_file(entry.path, named=len(entries) == 1 and entry.path == Path(path))
 
 
 def _read_standard_input() -> Source:
@@ -164,9 +166,14 @@ def _read_standard_input() -> Source:
     return load_text(content, "-")
 
 
-def _read_file(path: Path) -> Source:
-    file = str(path)
-    content = folders.read(path, LARGEST_SEARCHED)
+def _read_file(path: Path, named: bool) -> Source:
+    file = folders.shown(path)
+    try:
+        content = folders.read(path, LARGEST_SEARCHED)
+    except folders.UnreadablePathError as error:
+        if named:
+            raise
+        return Source(file, problems=(Found(folders.unreadable("the file", str(error).rpartition(": ")[2])),))
     if len(content) <= LARGEST_FILE:
         return load_text(content, file)
     if re.search(rb"kaito\.sh/v", content) is None:

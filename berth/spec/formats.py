@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from berth.spec.texts import quote
@@ -29,9 +30,13 @@ class Format:
         """What is wrong with a text, None where nothing is."""
         if len(text) > self.longest:
             return f"{quote(text)} has {len(text)} characters; at most {self.longest} are allowed"
-        if re.fullmatch(self.pattern, text) is None:
+        if self._matcher.fullmatch(text) is None:
             return f"{quote(text)} is no {self.noun}"
         return None
+
+    @cached_property
+    def _matcher(self) -> re.Pattern[str]:
+        return re.compile(self.pattern)
 
     def fix(self, text: str) -> str:
         """The right spelling where one can be guessed, else an example."""
@@ -47,7 +52,8 @@ def _as_label(text: str) -> str:
 
 
 def _as_named_label(text: str) -> str:
-    return re.sub(r"^[^a-z]+", "", _as_label(text))
+    label = _as_label(text)
+    return label if label[:1].isalpha() or not label else f"model-{label}"
 
 
 def _as_subdomain(text: str) -> str:

@@ -30,6 +30,7 @@ _EXPECTED = {
     "model_attributes_type": ("a mapping", "write it as `key: value` lines"),
 }
 
+_BOUNDS = {"greater_than_equal": "at least", "less_than_equal": "at most"}
 _EXAMPLE = "see docs/reference/fleet.md"
 
 
@@ -96,10 +97,6 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], document: Any) -> Pro
         )
     if kind == "missing":
         return Problem(path, None, f"{name} is missing", f"add {name}", rule="missing")
-    if value is None:
-        return Problem(
-            path, None, f"{name} has no value (null)", "give it a value or leave it out", rule="null"
-        )
     if "[key]" in detail["loc"]:
         return _misspelt(path, value, str(path[-1]), context)
     if kind in _EXPECTED:
@@ -112,6 +109,15 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], document: Any) -> Pro
         return _not_allowed(path, value, _choices(str(context["expected"])))
     if kind == "string_pattern_mismatch":
         return _misspelt(path, value, str(value), context)
+    if kind in _BOUNDS:
+        bound = f"{_BOUNDS[kind]} {context['ge' if kind.startswith('greater') else 'le']:g}"
+        reason = f"{name} is {quote(value)}; it has to be {bound}"
+        return Problem(path, value, reason, f"write a number of {bound}", rule="out-of-range")
+    if kind == "too_short":
+        return Problem(path, value, f"{name} is empty", "give at least one entry", rule="empty")
+    if kind == "too_long":
+        reason = f"{name} has {len(value)} entries; at most {context['max_length']} are allowed"
+        return Problem(path, value, reason, "shorten the list", rule="too-many")
     message = str(detail["msg"]).removeprefix("Value error, ")
     reason = f"{name} is {quote(value)}: {message[:1].lower()}{message[1:]}"
     return Problem(path, value, reason, "change it", rule="out-of-range")

@@ -61,7 +61,7 @@ class Text(Node):
             return report.error(
                 path,
                 value,
-                f"{quote(value)} is not one of {listed(self.choices, 'and')}",
+                self._mismatch(value, path),
                 self._offer(value),
                 "not-allowed",
             )
@@ -82,6 +82,11 @@ class Text(Node):
         if self.format is None:
             return {"type": "string", "minLength": 1, "maxLength": self.longest}
         return {"type": "string", "maxLength": self.format.longest, "pattern": self.format.pattern}
+
+    def _mismatch(self, value: str, path: Path) -> str:
+        if len(self.choices) == 1:
+            return f"{last_name(path)} has to be `{self.choices[0]}`, found {quote(value)}"
+        return f"{quote(value)} is not one of {listed(self.choices, 'and')}"
 
     def _offer(self, value: str) -> str:
         if not self.choices:
@@ -122,11 +127,10 @@ class Integer(Node):
                 fix = f"write `{int(value)}`"
             return report.wrong_type(path, value, expected, fix)
         if value < self.least or value > self.most:
-            side = f"at least {self.least}" if value < self.least else f"at most {self.most}"
-            reason = f"{last_name(path)} is {quote(value)}; {side} is allowed"
-            return report.error(
-                path, value, reason, f"write a number from {self.least} to {self.most}", "out-of-range"
-            )
+            bound = f"at least {self.least}" if value < self.least else f"at most {self.most}"
+            reason = f"{last_name(path)} is {quote(value)}; it has to be {bound}"
+            fix = f"write a number from {self.least} to {self.most}"
+            return report.error(path, value, reason, fix, "out-of-range")
         return value
 
     def schema(self) -> Schema:

@@ -187,8 +187,8 @@ CASES: dict[str, tuple[Any, str, str, str]] = {
     "below zero": (
         {"budgets": {"chat": {"gpus": -1}}},
         "budgets.chat.gpus",
-        "`gpus` is -1: input should be greater than or equal to 0",
-        "change it",
+        "`gpus` is -1; it has to be at least 0",
+        "write a number of at least 0",
     ),
     "null": (
         {"cloud": None},
@@ -211,8 +211,8 @@ CASES: dict[str, tuple[Any, str, str, str]] = {
     "an empty list that needs an entry": (
         {"nodePool": {"capacityTypes": []}},
         "nodePool.capacityTypes",
-        "`capacityTypes` is a list: tuple should have at least 1 item after validation, not 0",
-        "change it",
+        "`capacityTypes` is empty",
+        "give at least one entry",
     ),
     "a name that Kubernetes does not take": (
         {"budgets": {"Team A": {}}},

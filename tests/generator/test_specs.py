@@ -3,13 +3,10 @@
 import io
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from berth import workspaces
 from generator import folders, specs
@@ -125,6 +122,36 @@ class TestFolders:
         (tmp_path / "y.yaml").symlink_to(tmp_path / "x.yaml")
         sources = specs.load([str(tmp_path)])
         assert [only(source)[0] for source in sources] == ["the link leads nowhere"] * 2
+
+    def test_the_patches_of_a_kustomization_are_no_workspaces(self, tmp_path: Path) -> None:
+        patch = GOOD[: GOOD.index("inference:")]
+        kustomization = "resources: [base.yaml]\npatches:\n- path: more.yaml\n- patch: '{a: b}'\n"
+        old = "patchesStrategicMerge: [../more.yaml]\n"
+        sources = load(tmp_path, base=GOOD, more=patch, kustomization=kustomization, over__kustomization=old)
+        assert [Path(source.file).name for source in sources] == ["base.yaml"]
+
+    def test_a_file_that_can_not_be_read_hides_no_other(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened = Path.open
+
+        def guarded(path: Path, *rest: Any) -> Any:
+            if path.name == "b.yaml":
+                raise PermissionError(13, "Permission denied")
+            return opened(path, *rest)
+
+        load(tmp_path, a=GOOD, b=GOOD)
+        monkeypatch.setattr(Path, "open", guarded)
+        first, second = specs.load([str(tmp_path)])
+        assert names([first]) == ["falcon"]
+        assert only(second)[0] == "the file can't be read: Permission denied"
+        with pytest.raises(folders.UnreadablePathError, match="Permission denied"):
+            specs.load([str(tmp_path / "b.yaml")])
+
+    def test_a_name_that_is_no_text_can_be_printed(self, tmp_path: Path) -> None:
+        (tmp_path / os.fsdecode(b"\xff.yaml")).write_text(GOOD)
+        (source,) = specs.load([str(tmp_path)])
+        assert source.file == f"{tmp_path}/\ufffd.yaml"
 
     def test_a_pipe_in_a_folder_is_not_waited_for(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "a.yaml")
@@ -331,54 +358,3 @@ class TestUnreadable:
         sources = load(tmp_path, a=GOOD, b="# again\n" + GOOD)
         (found,) = sources[1].problems
         assert found.problem.severity == "warning"
-
-
-class TestHostileFiles:
-    """Seconds are generous for slow machines; the work behind is bounded."""
-
-    BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
-        f"{chr(98 + level)}: &{chr(98 + level)} [{','.join(['*' + chr(97 + level)] * 10)}]\n"
-        for level in range(12)
-    )
-
-    @pytest.mark.parametrize(
-        "text",
-        [
-            pytest.param(GOOD + BOMB, id="a bomb of aliases"),
-            pytest.param(GOOD + "\n".join(f"k{index}: 1" for index in range(600_000)), id="very many keys"),
-            pytest.param(GOOD + "x: [" + "[]," * 300_000 + "]", id="very many lists"),
-            pytest.param((GOOD + "---\n") * 20_000, id="very many documents"),
-        ],
-    )
-    def test_too_many_values_are_a_problem_within_seconds(self, text: str) -> None:
-        started = time.perf_counter()
-        source = one(text)
-        assert time.perf_counter() - started < 10
-        assert "more than 100,000 values" in source.problems[-1].problem.reason
-
-    def test_a_file_of_50_megabytes(self, tmp_path: Path) -> None:
-        (tmp_path / "a.yaml").write_text(GOOD + "x: '" + "y" * 50 * 1024**2 + "'\n")
-        (tmp_path / "b.yaml").write_text("x: '" + "y" * 50 * 1024**2 + "'\n")
-        started = time.perf_counter()
-        (source,) = specs.load([str(tmp_path)])
-        assert time.perf_counter() - started < 10
-        assert only(source)[0] == "the file has 50 MiB; at most 8 MiB are read"
-
-    @given(st.binary(max_size=300) | st.text(max_size=200).map(str.encode))
-    def test_no_bytes_make_it_raise(self, noise: bytes) -> None:
-        for text in (noise, b"kaito.sh/" + noise, GOOD.encode() + noise, noise + b"\n---\n" + GOOD.encode()):
-            source = one(text)
-            for document in source.documents:
-                assert document.position(("inference", "preset"))[0] >= 1
-                workspaces.read(document.data)
-
-    @given(
-        st.integers(0, len(GOOD)),
-        st.sampled_from([*"{}[]&*!|>'\"%@`#,:-?\t\n\x00\ufeff", "<<: ", "---\n", "...\n"]),
-    )
-    def test_no_slip_of_the_keyboard_makes_it_raise(self, place: int, slip: str) -> None:
-        source = one(GOOD[:place] + slip + GOOD[place:])
-        for found in source.problems:
-            assert found.problem.reason.isprintable()
-        for document in source.documents:
-            workspaces.read(document.data)
