@@ -22,7 +22,7 @@ NAME = folders.RENDERED_MARKERS[0]
 FORMAT = 1
 
 
-class InvalidLock(BerthError):  # noqa: N818  named like the other errors of input
+class InvalidLock(BerthError):
     """The record can't be read, so nothing in the folder may be touched."""
 
 

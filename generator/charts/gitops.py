@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from generator.charts.frames import Object
 
-_BEFORE = frozenset({"ServiceAccount", "ConfigMap", "NetworkPolicy", "NodePool", "Workspace"})
-_AFTER = frozenset({"Ingress", "HTTPRoute", "PodMonitor"})
+_BEFORE = frozenset({"ServiceAccount", "ConfigMap", "NetworkPolicy", "NodePool"})
+"""What pods need to start. The Workspace is not among them: it is healthy only when its pods are, and a wave
+waits for the health of the one before."""
 _CUSTOM = frozenset({"Workspace", "NodePool", "PodMonitor", "HTTPRoute"})
 """Kinds whose CRD may come with the same sync."""
 _PROTECTED = frozenset({"NodePool", "PersistentVolumeClaim"})
@@ -30,8 +31,8 @@ def annotated(thing: Object, gitops: str) -> Object:
 
 def _argocd(thing: Object) -> dict[str, str]:
     kind, found = thing["kind"], {}
-    if kind in _BEFORE or kind in _AFTER:
-        found["argocd.argoproj.io/sync-wave"] = "-1" if kind in _BEFORE else "1"
+    if kind in _BEFORE:
+        found["argocd.argoproj.io/sync-wave"] = "-1"
     options = []
     if kind in _CUSTOM:
         options.append("SkipDryRunOnMissingResource=true")

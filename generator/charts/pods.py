@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 PLAN_FOLDER, KEYS_FOLDER, CACHE_FOLDER = "/etc/berth", "/etc/berth-keys", "/cache"
 PLAN_FILE = "plan.json"
 
-HOST_ALLOWANCE = 1 * GIB
-"""Host memory beside what the plan itemises: CUDA's libraries, the HTTP front, buffers of requests."""
+HOST_ALLOWANCE = 3 * GIB // 2
+"""Host memory beside what the plan itemises: CUDA's own, the HTTP front, buffers of requests. Not measured."""
 READ_SPEED = 150 * MIB
 """Bytes per second of a slow network disk, at which weights must still load before the probe gives up."""
 START_ALLOWANCE_SECONDS = 300
 """For the driver, CUDA's first start and the warm-up, however small the model is."""
+GROUP_ALLOWANCE_SECONDS = 1800
+"""A leader waits for its workers, whose nodes may take a quarter of an hour, and loads over the network."""
 GRACE_SECONDS = 150
 """Running answers may finish after SIGTERM; the front stops taking new ones at once."""
 
@@ -57,7 +59,7 @@ def serving(frame: Frame, server: Server, weights: Weights, group: Group | None 
         ],
         ports=[_port("http", labels.PORT), _port("metrics", labels.METRICS_PORT)],
         resources=_resources(frame.plan, server),
-        startupProbe=_probe("/readyz", "http", failures=startup_failures(weights)),
+        startupProbe=_probe("/readyz", "http", failures=startup_failures(weights, group is not None)),
         readinessProbe=_probe("/readyz", "http", period=5, failures=2),
         livenessProbe=_probe("/healthz", "http", failures=6),
     )
@@ -160,14 +162,15 @@ def queue_label(frame: Frame) -> dict[str, str]:
     return {"kueue.x-k8s.io/queue-name": frame.pod.queue} if frame.pod.queue is not None else {}
 
 
-def startup_failures(weights: Weights) -> int:
+def startup_failures(weights: Weights, group: bool = False) -> int:
     """Return how many probes may fail before a start counts as stuck; bytes and disk speed decide.
 
     >>> from berth.plans import Weights
     >>> startup_failures(Weights(hf="r", file="m.gguf", size=15 * 1024**3))
     41
     """
-    return math.ceil((START_ALLOWANCE_SECONDS + weights.size / READ_SPEED) / _PROBE_PERIOD_SECONDS)
+    seconds = START_ALLOWANCE_SECONDS + weights.size / READ_SPEED + (GROUP_ALLOWANCE_SECONDS if group else 0)
+    return math.ceil(seconds / _PROBE_PERIOD_SECONDS)
 
 
 def _arguments(server: Server, weights: Weights, group: Group | None) -> list[str]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FOLDER = "/models"
 VOLUME = "weights"
 TOOLS_VOLUME, TOOLS_FOLDER = "tools", "/berth"
+COPY_FOLDER = "/berth-weights"
+"""Where the copying container mounts the volume: the image may hold its files below `/models` itself."""
 TOKEN = "HF_TOKEN"
 """The key in the token's Secret and the variable in the container, as in the original."""
 
@@ -84,14 +86,14 @@ def _image_copy(frame: Frame, weights: Weights, image: str) -> Supply:
         mounts=[{"name": TOOLS_VOLUME, "mountPath": TOOLS_FOLDER, "readOnly": False}],
     )
     sources = [str(PurePosixPath("/") / name.lstrip("/")) for name in files(weights)]
-    folder = str(PurePosixPath(path(weights)).parent)
+    folder = str((PurePosixPath(COPY_FOLDER) / weights.file.lstrip("/")).parent)
     copy = containers.bare(
         "weights",
         image,
         [f"{TOOLS_FOLDER}/copy", "--to", folder, *sources],
         mounts=[
             {"name": TOOLS_VOLUME, "mountPath": TOOLS_FOLDER, "readOnly": True},
-            {"name": VOLUME, "mountPath": FOLDER, "readOnly": False},
+            {"name": VOLUME, "mountPath": COPY_FOLDER, "readOnly": False},
         ],
     )
     tools_volume = {"name": TOOLS_VOLUME, "emptyDir": {"sizeLimit": "64Mi"}}
