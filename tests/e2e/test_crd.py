@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -170,6 +171,42 @@ def test_the_command_line_refuses_the_same(case: str) -> None:
     reading = workspaces.read(workspace(**REFUSED[case][0]))
     problems = rules.check(reading, catalog.load(), Fleet())
     assert [problem for problem in problems if problem.severity == "error"]
+
+
+ODD: tuple[Any, ...] = (
+    None, "", 0, 1, -1, 10**12, 1.5, True, "x", "X", "two words", "-a", "a-", "a.b", "a/b", "auto", "a" * 64,
+    "a" * 254, [], {}, [""], ["a"], ["a", "a"], {"a": "b"}, {"a": 1}, {"A B": "c"}, "f16", "q8_0", "a:b",
+    "a\nb",
+)  # fmt: skip
+
+
+def spoilt(random: Random, name: str) -> dict[str, Any]:
+    """Make a Workspace with one of its values replaced or taken away."""
+    document = workspace("v1beta1", name, **copy.deepcopy(random.choice(list(ACCEPTED.values()))))
+    holder: Any = document
+    key: Any = random.choice([part for part in ("resource", "inference") if part in document])
+    while isinstance(holder[key], dict | list) and holder[key] and random.random() < 0.9:
+        holder = holder[key]
+        key = random.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
+    if random.random() < 0.1:
+        del holder[key]
+    else:
+        holder[key] = copy.deepcopy(random.choice(ODD))
+    return document
+
+
+def test_what_the_command_line_takes_the_server_takes(cluster: Kubectl) -> None:
+    """A spec that is fine in review and refused by the cluster would be the worst of both."""
+    random = Random(2026)
+    known, fleet = catalog.load(), Fleet()
+    taken = []
+    for number in range(500):
+        document = spoilt(random, f"odd-{number}")
+        problems = rules.check(workspaces.read(document), known, fleet)
+        if not [problem for problem in problems if problem.severity == "error"]:
+            taken.append(json.dumps(document))
+    assert len(taken) > 25
+    cluster("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin="\n---\n".join(taken))
 
 
 def test_both_versions_are_the_same_object(cluster: Kubectl, namespace: str) -> None:
