@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from berth.engine.graph import IN_PLACE, LEAF
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from berth.engine.graph import Node
 
 _ENDLESS = 2**62
+_RECENT = 160
+"""Tensors to look back for those in use; a layer has fewer."""
 
 
 class FreeList:
@@ -76,15 +78,19 @@ class FreeList:
 
 
 def reserve(
-    nodes: Sequence[tuple[Node, int]], leafs: Sequence[tuple[Node, int]], alignments: Sequence[int]
-) -> list[int]:
-    """The size of every device's compute buffer for a graph.
+    nodes: Sequence[tuple[Node, int]], leafs: Sequence[tuple[Node, int]], alignments: Sequence[int],
+    marks: Mapping[Node, int],
+) -> tuple[list[int], dict[int, Hashable]]:  # fmt: skip
+    """The size of every device's compute buffer for a graph, and the state behind each marked tensor.
 
     Args:
         nodes: what is computed, in order, with the device of each.
         leafs: what is given, with the device of each.
         alignments: of each device's buffer, in bytes.
+        marks: tensors behind which the state is wanted, and the keys under which to give it.
     """
+    states: dict[int, Hashable] = {}
+    since: list[Node] = []
     free = [FreeList(alignment) for alignment in alignments]
     for node, where in leafs:
         if not (node.external or node.allocated):
@@ -116,7 +122,20 @@ def reserve(
                     owner.views -= 1
                     if owner.views == 0 and owner.children == 0 and owner.allocated:
                         _release(free, owner)
-    return [entry.peak for entry in free]
+        if marks:
+            since.append(node)
+            if node in marks:
+                states[marks[node]] = _state(free, since[-_RECENT:])
+    return [entry.peak for entry in free], states
+
+
+def _state(free: list[FreeList], recent: list[Node]) -> Hashable:
+    """All that decides what comes next: the free blocks, and where the tensors in use are."""
+    blocks = tuple((tuple(entry.offsets), tuple(entry.sizes)) for entry in free)
+    used = tuple(
+        (node.where, node.address, node.size, node.op) for node in recent if node.allocated and node.op != LEAF
+    )
+    return blocks, used
 
 
 def _place(free: FreeList, node: Node, where: int) -> None:

@@ -1,4 +1,10 @@
-"""The engine's reservation, replayed: the size of every device's compute buffer."""
+"""The engine's reservation, replayed: the size of every device's compute buffer.
+
+The engine builds the graph of the largest batch and lets its allocator find the peak. Layers of one kind on
+one device repeat the same steps, so a few repetitions reach the same peak as all of them, once the allocator
+is back in a state that it was in before. That is checked in every replay: where the states differ, more
+layers are built.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from berth.engine import graphs, kv
 from berth.engine.graphs.base import Builder
+from berth.engine.layouts import layer_of
 from berth.engine.scheduler import PIPELINE_COPIES, buffer_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from berth.engine.devices import Placement
     from berth.engine.layouts import Layout
@@ -17,21 +24,127 @@ if TYPE_CHECKING:
 
 ALIGNMENT = 32
 """Of buffers on the CPU, and of devices over RPC whose own buffers are there."""
-CUDA_ALIGNMENT = 128
+_LONGEST_PERIOD = 12
+_ATTEMPTS = ((4, 3, 1), (6, 4, 2), (8, 6, 2))
+"""How much is kept, from little to much: repetitions of one layer, repetitions of several layers, and after
+how many of them the allocator must be back in its state. All layers are built if nothing suffices."""
+
+Chosen = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
+"""Layers, and pairs of them before which the allocator must be in the same state."""
 
 
-def compute(
-    layout: Layout, batch: Batch, placement: Placement, layers: Sequence[int] | None = None,
-    alignment: int = ALIGNMENT,
-) -> list[int]:  # fmt: skip
-    """The compute buffer of each GPU and, last, of the host, in bytes.
+def compute(layout: Layout, batch: Batch, placement: Placement) -> list[int]:
+    """The compute buffer of each GPU and, last, of the host, in bytes."""
+    for attempt in range(len(_ATTEMPTS)):
+        layers, checks = representative(layout, placement, attempt)
+        sizes, states = _replay(layout, batch, placement, layers, checks)
+        if all(states[later] == states[earlier] for later, earlier in checks):
+            return sizes
+    return compute_with(layout, batch, placement, range(layout.hyperparameters.main_layers))
 
-    `layers` are those that the graph is made of, all if None; see `representative`.
-    """
+
+def compute_with(
+    layout: Layout, batch: Batch, placement: Placement, layers: Sequence[int]
+) -> list[int]:
+    """The same for a graph of given layers; with all of them it is the engine's own."""
+    return _replay(layout, batch, placement, layers, ())[0]
+
+
+def _replay(
+    layout: Layout, batch: Batch, placement: Placement, layers: Sequence[int],
+    checks: tuple[tuple[int, int], ...],
+) -> tuple[list[int], dict[int, Hashable]]:  # fmt: skip
     numbers = layout.hyperparameters
     build_graph = graphs.graph_of(numbers.architecture)
-    chosen = range(numbers.main_layers) if layers is None else layers
-    build = Builder(layout, batch, kv.cache(numbers, batch), placement, chosen)
+    build = Builder(layout, batch, kv.cache(numbers, batch), placement, layers)
+    build.watch = {layer for pair in checks for layer in pair}
     build_graph(build)
-    alignments = [alignment] * placement.gpus + [ALIGNMENT]
-    return buffer_sizes(build.graph, alignments, PIPELINE_COPIES if placement.gpus > 1 else 1)
+    alignments = [ALIGNMENT] * (placement.gpus + 1)
+    copies = PIPELINE_COPIES if placement.gpus > 1 else 1
+    return buffer_sizes(build.graph, alignments, copies, build.marks)
+
+
+def representative(layout: Layout, placement: Placement, attempt: int = 0) -> Chosen:
+    """Layers that reach the same peak as all of them: of what repeats, a few repetitions."""
+    known: dict[tuple[Placement, int], Chosen] = layout.__dict__.setdefault("_representative", {})
+    key = (placement, attempt)
+    if key not in known:
+        known[key] = _choose(layout, placement, attempt)
+    return known[key]
+
+
+def _choose(layout: Layout, placement: Placement, attempt: int) -> Chosen:
+    kinds = _kinds(layout)
+    last = len(kinds) - 1
+    if placement.gpus > 1 and layout.hyperparameters.embedding_per_layer:
+        # every layer brings an input of its own to the later devices
+        return tuple(range(len(kinds))), ()
+    marked: list[Hashable] = [
+        (kind, placement.layers[layer], layer == last) for layer, kind in enumerate(kinds)
+    ]
+    checks: list[tuple[int, int]] = []
+    chosen = _shorten(list(range(len(kinds))), marked, range(1, _LONGEST_PERIOD + 1), attempt, checks)
+    chosen = _shorten(chosen, marked, range(1, 2), attempt, checks)
+    kept = set(chosen)
+    return tuple(chosen), tuple(pair for pair in checks if pair[0] in kept and pair[1] in kept)
+
+
+def _shorten(
+    chosen: list[int], marked: list[Hashable], periods: range, attempt: int, checks: list[tuple[int, int]]
+) -> list[int]:
+    """Drop repetitions of blocks of layers, where most can be dropped; add what must hold to `checks`."""
+    kept: list[int] = []
+    position = 0
+    while position < len(chosen):
+        best = (0, 1, 0, 0)
+        for period in periods:
+            end = position + period
+            while end < len(chosen) and marked[chosen[end]] == marked[chosen[end - period]]:
+                end += 1
+            times = (end - position) // period
+            wanted, cycle = _wanted(times, period, attempt)
+            best = max(best, ((times - wanted) * period, -period, wanted, cycle))
+        dropped, period, wanted, cycle = best[0], -best[1], best[2], best[3]
+        if dropped <= 0:
+            kept.append(chosen[position])
+            position += 1
+            continue
+        # the last repetition stays, because some inputs are freed in it
+        final = position + (wanted - 1) * period + dropped
+        kept += chosen[position : position + (wanted - 1) * period]
+        kept += chosen[final : final + period]
+        checks.append((chosen[final], chosen[position + (wanted - 1 - cycle) * period]))
+        position = final + period
+    return kept
+
+
+def _wanted(times: int, period: int, attempt: int) -> tuple[int, int]:
+    """How many repetitions to keep, and after how many the state must recur: it divides what is dropped."""
+    single, several, cycle = _ATTEMPTS[attempt]
+    least = single if period == 1 else several
+    return least + (times - least) % cycle, cycle
+
+
+def _kinds(layout: Layout) -> tuple[Hashable, ...]:
+    """What makes one layer's part of the graph differ from another's."""
+    numbers = layout.hyperparameters
+    shapes: list[list[tuple[str, tuple[int, ...]]]] = [[] for _ in range(numbers.layers)]
+    for tensor in layout.tensors:
+        layer = layer_of(tensor.name)
+        if layer is not None and layer < numbers.layers:
+            shapes[layer].append((tensor.name.partition(".")[2].partition(".")[2], tensor.shape))
+    return tuple(
+        (
+            frozenset(shapes[layer]),
+            numbers.windowed[layer],
+            numbers.recurrent[layer],
+            numbers.heads[layer],
+            numbers.kv_heads[layer],
+            numbers.experts_used[layer],
+            numbers.has_kv(layer),
+            layer < numbers.leading_dense,
+            layer < numbers.deepstack_layers,
+            bool(numbers.no_rope_step) and (layer + 1) % numbers.no_rope_step == 0,
+        )
+        for layer in range(numbers.main_layers)
+    )

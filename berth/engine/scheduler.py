@@ -12,7 +12,7 @@ from berth.engine.allocator import reserve
 from berth.engine.graph import FOLLOWS_NO_WEIGHT, LEAF, UNPLACED, VIEWS, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from berth.engine.graph import Graph
 
@@ -22,13 +22,16 @@ PIPELINE_COPIES = 4
 Placed = list[tuple[Node, int]]
 
 
-def buffer_sizes(graph: Graph, alignments: Sequence[int], copies: int = 1) -> list[int]:
-    """The compute buffer of each device, in bytes.
+def buffer_sizes(
+    graph: Graph, alignments: Sequence[int], copies: int = 1, marks: Mapping[Node, int] | None = None
+) -> tuple[list[int], dict[int, Hashable]]:
+    """The compute buffer of each device in bytes, and the allocator's state behind each marked tensor.
 
     Args:
         graph: its leaves of weights and cache are placed already. It is consumed: its nodes are changed.
         alignments: of each device's buffer; their number is the number of devices.
         copies: of what crosses from one device to another.
+        marks: tensors behind which the state is wanted, and the keys under which to give it.
     """
     host = len(alignments) - 1
     if host:
@@ -37,7 +40,7 @@ def buffer_sizes(graph: Graph, alignments: Sequence[int], copies: int = 1) -> li
     else:
         nodes = [(node, 0) for node in graph.nodes]
         leafs = [(node, 0) for node in graph.leafs]
-    return reserve(nodes, leafs, alignments)
+    return reserve(nodes, leafs, alignments, marks or {})
 
 
 def _assign(graph: Graph, host: int) -> None:

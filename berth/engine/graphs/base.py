@@ -14,7 +14,7 @@ from berth.engine.graph import F16, F32, I32, I64, Graph, Node
 from berth.engine.kv import Cells, source_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from berth.engine.devices import Placement
     from berth.engine.kv import Cache
@@ -63,8 +63,11 @@ class Builder:
         self.batch = batch
         self.cache = cache
         self.placement = placement
-        self.layers = layers
-        """The layers to build; usually fewer than there are, see `berth.engine.replay`."""
+        self._layers = layers
+        self.watch: set[int] = set()
+        """Layers before which the allocator's state is wanted."""
+        self.marks: dict[Node, int] = {}
+        """The last tensor before each watched layer."""
         self.last = self.numbers.main_layers - 1
         self.graph = Graph()
         self.hidden: Node
@@ -77,6 +80,14 @@ class Builder:
         self._full: Memory | None = None
         self._sliding: Memory | None = None
         self._plain_masks: dict[bool, Node] = {}
+
+    @property
+    def layers(self) -> Iterator[int]:
+        """The layers to build, one after the other; usually fewer than there are (`berth.engine.replay`)."""
+        for layer in self._layers:
+            if layer in self.watch:
+                self.marks[self.graph.nodes[-1]] = layer
+            yield layer
 
     # weights
 

@@ -298,9 +298,9 @@ def _delta_net(build: Builder, states: States, layer: int, value: Node) -> Node:
         )
     )
     row = 4 * (2 * head * key_heads + inner_head * heads)
+    shape, strides = (head, key_heads, tokens, slots), (4 * head, row, row * tokens)
     queries, keys = (
-        g.unary(g.unary(g.view(mix, (head, key_heads, tokens, slots), (4 * head, row, row * tokens)), "rms_norm"), "scale")
-        for _ in range(2)
+        g.unary(g.unary(g.view(mix, shape, strides), "rms_norm"), "scale") for _ in range(2)
     )
     values = g.view(mix, (inner_head, heads, tokens, slots), (4 * inner_head, row, row * tokens))
     if numbers.architecture == "qwen3next" and key_heads != heads:
