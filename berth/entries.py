@@ -29,7 +29,7 @@ def _url(text: str) -> str:
 Url = Annotated[str, AfterValidator(_url)]
 
 
-class InvalidEntry(ProblemsError, CatalogError):  # noqa: N818
+class InvalidEntry(ProblemsError, CatalogError):
     """A model, an instance type or a price of the user's own cannot be read."""
 
 

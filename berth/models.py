@@ -160,11 +160,11 @@ def parse(document: Any, path: Path = ()) -> Model:
         raise InvalidEntry(problems_of(error, path, "model")) from None
 
 
-def from_header(name: str, header: Header) -> Model:
-    """Return the model that a GGUF file's own header describes."""
-    layout = layouts.from_header(header)
+def from_header(name: str, *headers: Header) -> Model:
+    """Return the model that a GGUF file's own header describes, or those of all parts of a split one."""
+    layout = layouts.from_headers(headers)
     numbers = layout.hyperparameters
-    metadata = header.metadata
+    metadata = min(headers, key=lambda header: header.split_number).metadata
     task = _task(metadata, numbers.architecture)
     trained = numbers.trained_context
     quantization = str(_FILE_TYPES.get(metadata.get("general.file_type", -1), "as in the file"))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from berth import catalog, models
-from berth.engine import gguf, layouts, memory
-from berth.errors import BerthError
+from berth.engine import gguf, memory
+from berth.errors import BerthError, InvalidGguf
 from berth.quantities import gib
 
 if TYPE_CHECKING:
@@ -85,11 +86,14 @@ def _subject(asked: Asked) -> tuple[str, str, Layout, int, bool]:
     if path.suffix.lower() == ".gguf" or path.is_file():
         if asked.quantization is not None:
             raise BerthError("a GGUF file has its quantization already; leave out --quantization")
-        with path.open("rb") as stream:
-            header = gguf.read_header(stream, path.stat().st_size)
-        layout = layouts.from_header(header)
-        model = models.from_header(path.stem, header)
-        return path.name, model.default_quantization, layout, model.default_context, model.task in _EMBEDS
+        model = models.from_header(path.stem, *(_header(part) for part in _parts(path)))
+        return (
+            path.name,
+            model.default_quantization,
+            model.layout(),
+            model.default_context,
+            model.task in _EMBEDS,
+        )
     preset = catalog.load().model(asked.model)
     quantization = preset.quantization(asked.quantization or preset.default_quantization)
     return (
@@ -101,6 +105,24 @@ def _subject(asked: Asked) -> tuple[str, str, Layout, int, bool]:
     )
 
 
+def _parts(path: Path) -> list[Path]:
+    """All files of a split model, whichever of them is named; the engine looks for them in the same way."""
+    match = _PART.fullmatch(path.name)
+    if match is None:
+        return [path]
+    names = (f"{match[1]}-{number:05}-of-{match[2]}.gguf" for number in range(1, int(match[2]) + 1))
+    return [found for found in map(path.with_name, names) if found.is_file()] or [path]
+
+
+def _header(path: Path) -> gguf.Header:
+    with path.open("rb") as stream:
+        try:
+            return gguf.read_header(stream, path.stat().st_size)
+        except InvalidGguf as error:
+            raise InvalidGguf(f"{path}: {error}") from None
+
+
+_PART = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf")
 _EMBEDS = ("embedding", "rerank")
 
 
