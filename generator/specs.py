@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from berth import labels
-from berth.problems import Problem, Severity
+from berth.problems import Problem
 from berth.spec.texts import code
 from generator import folders, kustomize
 from generator.documents import Budget, Document, Repeated, UnreadableError, build, compose, parse_json
@@ -254,7 +254,7 @@ def _below(repeats: Iterable[Repeated], prefix: tuple[str | int, ...]) -> list[R
 
 
 def _distinct(sources: Iterable[Source]) -> Iterator[Source]:
-    """Report a Workspace that stands in two places, at the second; equal ones do no harm."""
+    """Report a Workspace that stands in two places, at the second one."""
     first: dict[tuple[str | None, str], Document] = {}
     for source in sources:
         found: list[Found] = []
@@ -276,8 +276,7 @@ def _duplicate(document: Document, other: Document, namespace: str | None, name:
     line, _ = other.position(("metadata", "name"))
     reason = f"the Workspace {code(name)}{where} already stands in {other.file}:{line}"
     fix = "remove one, or give it another name"
-    severity: Severity = "warning" if document.data == other.data else "error"
-    problem = Problem(("metadata", "name"), name, reason, fix, severity, "duplicate")
+    problem = Problem(("metadata", "name"), name, reason, fix, rule="duplicate")
     return Found(problem, *document.position(("metadata", "name")))
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from berth.problems import Path, Problem
 from berth.spec import formats
 from berth.spec.texts import code, listed, nearest, quote
+from berth.spec.values import in_quotes
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -103,7 +104,7 @@ def _problem(detail: ErrorDetails, model: type[BaseModel], document: Any) -> Pro
         expected, fix = _EXPECTED[kind]
         shown = f"the text {quote(value)}" if isinstance(value, str) else quote(value)
         if kind == "string_type" and isinstance(value, bool | int | float):
-            fix = f"write it in quotes, `{quote(str(value))}`"
+            fix = in_quotes(value)
         return Problem(path, value, f"expected {expected}, found {shown}", fix, rule="wrong-type")
     if kind == "literal_error":
         return _not_allowed(path, value, _choices(str(context["expected"])))

@@ -51,9 +51,8 @@ class Text(Node):
 
     def read(self, value: Any, path: Path, report: Report) -> Any:
         if not isinstance(value, str):
-            quoted = f"write it in quotes, `{quote(str(value))}`"
-            simple = isinstance(value, bool | int | float)
-            fix = quoted if simple and not self.choices else self._offer("")
+            quoted = in_quotes(value) if isinstance(value, bool | int | float) and not self.choices else ""
+            fix = quoted or self._offer("")
             return report.wrong_type(path, value, "a text", fix or "write a text")
         if self.choices:
             if value in self.choices:
@@ -160,6 +159,11 @@ class Boolean(Node):
 
     def schema(self) -> Schema:
         return {"type": "boolean"}
+
+
+def in_quotes(value: bool | int | float) -> str:
+    """How a text that YAML took for something else is written; a fraction may have lost its zeros."""
+    return "write it in quotes" if isinstance(value, float) else f"write it in quotes, `{quote(str(value))}`"
 
 
 def last_name(path: Path) -> str:

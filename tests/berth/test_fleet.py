@@ -164,7 +164,7 @@ CASES: dict[str, tuple[Any, str, str, str]] = {
         {"kubernetesVersion": 1.33},
         "kubernetesVersion",
         "expected a text, found 1.33",
-        'write it in quotes, `"1.33"`',
+        "write it in quotes",
     ),
     "a text for a number": (
         {"budgets": {"chat": {"gpus": "8"}}},

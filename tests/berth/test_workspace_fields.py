@@ -134,6 +134,12 @@ TYPES: dict[str, Case] = {
         "expected a text, found 1",
         'write it in quotes, `"1"`',
     ),
+    "a version may have lost its zeros": (
+        labels(version=1.1),
+        f"{SELECTOR}.matchLabels.version",
+        "expected a text, found 1.1",
+        "write it in quotes",
+    ),
     "a boolean is no annotation": (
         meta(annotations={"kaito.sh/enablelb": True}),
         "metadata.annotations[kaito.sh/enablelb]",

@@ -353,8 +353,3 @@ class TestUnreadable:
         (found,) = sources[1].problems
         assert found.problem.reason == f"the Workspace `falcon` already stands in {tmp_path}/a.yaml:4"
         assert (found.line, found.column, found.problem.severity) == (4, 3, "error")
-
-    def test_the_same_workspace_word_for_word_is_a_warning(self, tmp_path: Path) -> None:
-        sources = load(tmp_path, a=GOOD, b="# again\n" + GOOD)
-        (found,) = sources[1].problems
-        assert found.problem.severity == "warning"
