@@ -26,7 +26,9 @@ def test_free_flags_pass(arguments: list[str]) -> None:
         pytest.param(["-c", "4096"], [0], "owned-flag", id="an owned flag and its value are one fault"),
         pytest.param(["--ctx-size=1"], [0], "owned-flag", id="an owned flag with an equals sign"),
         pytest.param(["--ctx_size", "1"], [0], "owned-flag", id="an owned flag with underscores"),
-        pytest.param(["--temp", "1", "-np", "2", "-ngl", "0"], [2, 4], "owned-flag", id="several owned flags"),
+        pytest.param(
+            ["--temp", "1", "-np", "2", "-ngl", "0"], [2, 4], "owned-flag", id="several owned flags"
+        ),
         pytest.param(["--tempp", "1"], [0], "unknown-flag", id="a misspelt flag and its value are one fault"),
         pytest.param(["1"], [0], "unknown-flag", id="a value without a flag"),
         pytest.param(["--no-warmup", "1"], [1], "unknown-flag", id="a value for a flag that takes none"),
