@@ -135,6 +135,8 @@ def _start() -> Any:
     os.environ["JSII_NODE"] = node
     for reason in ("UNTESTED", "DEPRECATED", "END_OF_LIFE"):
         os.environ.setdefault(f"JSII_SILENCE_WARNING_{reason}_NODE_VERSION", "1")
+    # jsii's cache saves nothing for packages this small, and hangs where the home folder can't be written.
+    os.environ.setdefault("JSII_RUNTIME_PACKAGE_CACHE", "disabled")
     asked = _ask_version(node)
     import jsii
 
@@ -193,7 +195,7 @@ def _fix() -> str:
 
 
 def _module() -> tuple[str, str, bytes]:
-    """Return our jsii module: name, version, archive. jsii caches by version, so it follows the content."""
+    """Return our jsii module: name, version, archive. The version follows the content."""
     script = (resources.files("generator") / "data" / "cdk8s" / "batch.js").read_bytes()
     version = f"0.0.0-{hashlib.sha256(script).hexdigest()[:12]}"
     package = {"name": _MODULE, "version": version, "main": "batch.js", "license": "MIT"}

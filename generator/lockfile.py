@@ -22,7 +22,7 @@ NAME = folders.RENDERED_MARKERS[0]
 FORMAT = 1
 
 
-class InvalidLock(BerthError):
+class InvalidLockError(BerthError):
     """The record can't be read, so nothing in the folder may be touched."""
 
 
@@ -66,7 +66,7 @@ def load(out: Path) -> Lock | None:
     """Return the record of a folder, None where there is none.
 
     Raises:
-        InvalidLock: there is one that this version can't read.
+        InvalidLockError: there is one that this version can't read.
     """
     return load_file(out / NAME)
 
@@ -80,7 +80,7 @@ def load_file(path: Path) -> Lock | None:
     try:
         data = json.loads(text)
         if data["format"] != FORMAT:
-            raise InvalidLock(f"{path} has format {data['format']!r}, and this berth reads {FORMAT}")
+            raise InvalidLockError(f"{path} has format {data['format']!r}, and this berth reads {FORMAT}")
         owned = {name: Owned(one["inputs"], dict(one["files"])) for name, one in data["folders"].items()}
         names = [*owned, *data["files"], *(name for one in owned.values() for name in one.files)]
         if any("/" in name or "\\" in name or name in ("", ".", "..") for name in names):
@@ -88,7 +88,7 @@ def load_file(path: Path) -> Lock | None:
         return Lock(data["berth"], data["engine"], dict(data["fleet"]), owned, dict(data["files"]))
     except (ValueError, KeyError, TypeError, AttributeError):
         fix = "restore it from git, or remove the folder and render again"
-        raise InvalidLock(f"{path} is no record of berth's that can be read; {fix}") from None
+        raise InvalidLockError(f"{path} is no record of berth's that can be read; {fix}") from None
 
 
 def sha256(content: bytes) -> str:

@@ -63,7 +63,7 @@ def recover(out: Path) -> Lock | None:
         if not place.exists():
             parked.rename(place)
     pending = None
-    with contextlib.suppress(lockfile.InvalidLock):
+    with contextlib.suppress(lockfile.InvalidLockError):
         pending = lockfile.load_file(stage / lockfile.NAME)
     shutil.rmtree(stage)
     return pending

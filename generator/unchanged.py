@@ -40,7 +40,7 @@ def inputs(paths: Sequence[str], fleet: Path | None, root: Path | None = None) -
                 continue
             seen.add(entry.real)
             content = folders.read(entry.path)
-            if _may_be_ours(content):
+            if _may_be_ours(content) or entry.path.stem == "kustomization":
                 name = str(entry.path).encode(errors="surrogateescape")
                 found.update(name + b"\0" + hashlib.sha256(content).digest())
     return found.hexdigest()

@@ -70,7 +70,7 @@ def verify(out: Path) -> Iterator[str]:
 
     Raises:
         NotRenderedError: the folder has no record.
-        InvalidLock: its record can't be read.
+        InvalidLockError: its record can't be read.
     """
     lock = lockfile.load(out)
     if lock is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from berth import labels
-from generator.charts import names
+from generator.charts import names, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,6 +25,8 @@ GPU_TOLERATIONS: tuple[dict[str, str], ...] = (
 """The taints of KAITO's nodes, of the NVIDIA GPU Operator and of KAITO's first examples."""
 
 NODE_POOL = "karpenter.sh/nodepool"
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 _PREFERRED_NODE_WEIGHT = 100
 _INSTANCE_TYPE_WEIGHT = 50
 
@@ -73,41 +75,42 @@ def affinity(frame: Frame) -> Object:
         )
     node: Object = {}
     if required:
-        node["requiredDuringSchedulingIgnoredDuringExecution"] = {
-            "nodeSelectorTerms": [{"matchExpressions": required}]
-        }
+        node[_REQUIRED] = {"nodeSelectorTerms": [{"matchExpressions": required}]}
     if preferred:
-        node["preferredDuringSchedulingIgnoredDuringExecution"] = preferred
+        node[_PREFERRED] = preferred
     return {"nodeAffinity": node} if node else {}
 
 
-def merged_affinity(own: Mapping[str, Any] | None, ours: Object) -> Object:
+def merged_affinity(own: Mapping[str, Any], ours: Object) -> Object:
     """Return a user's affinity narrowed by ours: nothing of the user's is lost.
 
     Terms of a node selector are alternatives, so our requirements join every one of them.
+
+    Raises:
+        TemplateError: a part of the user's is not of the type that Kubernetes knows.
     """
+    merged = dict(own)
     if not ours:
-        return dict(own or {})
-    merged = dict(own or {})
-    node = dict(merged.get("nodeAffinity") or {})
+        return merged
+    node = dict(shapes.mapping(own, "nodeAffinity", "spec.affinity"))
     our_node = ours["nodeAffinity"]
-    required, preferred = (
-        "requiredDuringSchedulingIgnoredDuringExecution",
-        "preferredDuringSchedulingIgnoredDuringExecution",
-    )
-    if required in our_node:
-        expressions = our_node[required]["nodeSelectorTerms"][0]["matchExpressions"]
-        own_terms = (node.get(required) or {}).get("nodeSelectorTerms") or [{}]
-        node[required] = {
-            **(node.get(required) or {}),
-            "nodeSelectorTerms": [
-                {**term, "matchExpressions": joined(term.get("matchExpressions") or [], expressions)}
-                for term in own_terms
-            ],
-        }
-    if preferred in our_node:
-        node[preferred] = joined(node.get(preferred) or [], our_node[preferred])
+    if _REQUIRED in our_node:
+        required = shapes.mapping(node, _REQUIRED, "spec.affinity.nodeAffinity")
+        expressions = our_node[_REQUIRED]["nodeSelectorTerms"][0]["matchExpressions"]
+        terms = shapes.items(required, "nodeSelectorTerms", f"spec.affinity.nodeAffinity.{_REQUIRED}") or [{}]
+        node[_REQUIRED] = {**required, "nodeSelectorTerms": [_narrowed(term, expressions) for term in terms]}
+    if _PREFERRED in our_node:
+        preferred = shapes.items(node, _PREFERRED, "spec.affinity.nodeAffinity")
+        node[_PREFERRED] = joined(preferred, our_node[_PREFERRED])
     return {**merged, "nodeAffinity": node}
+
+
+def _narrowed(term: Any, expressions: list[Object]) -> Object:
+    place = f"spec.affinity.nodeAffinity.{_REQUIRED}.nodeSelectorTerms[]"
+    if not isinstance(term, dict):
+        raise shapes.wrong(place, term, "a mapping")
+    own = shapes.items(term, "matchExpressions", place)
+    return {**term, "matchExpressions": joined(own, expressions)}
 
 
 def tolerations(frame: Frame) -> list[Object]:

@@ -22,7 +22,7 @@ PLAN_FOLDER, KEYS_FOLDER, CACHE_FOLDER = "/etc/berth", "/etc/berth-keys", "/cach
 PLAN_FILE = "plan.json"
 
 HOST_ALLOWANCE = 3 * GIB // 2
-"""Host memory beside what the plan itemises: CUDA's own, the HTTP front, buffers of requests. Not measured."""
+"""Host memory beside what the plan itemises: CUDA's own, the HTTP front, requests. An estimate."""
 READ_SPEED = 150 * MIB
 """Bytes per second of a slow network disk, at which weights must still load before the probe gives up."""
 START_ALLOWANCE_SECONDS = 300

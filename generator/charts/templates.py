@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from berth import labels
-from generator.charts import placing, pods
+from generator.charts import placing, pods, shapes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,27 +20,29 @@ def template(frame: Frame, own: Mapping[str, Any]) -> Object:
     affinity, and a setting fills only what is absent. The label is the exception, for the selector needs it.
     """
     given = without_nulls(own)
-    metadata = dict(given.get("metadata") or {})
+    metadata = dict(shapes.mapping(given, "metadata"))
     for name in ("name", "namespace", "creationTimestamp"):
         metadata.pop(name, None)
-    added, own_labels = frame.pod, metadata.get("labels") or {}
+    added = frame.pod
     metadata["labels"] = {
         **added.labels,
         **pods.queue_label(frame),
-        **own_labels,
+        **shapes.mapping(metadata, "labels", "metadata"),
         labels.WORKSPACE: frame.name,
     }
-    annotations = {**added.annotations, **(metadata.get("annotations") or {})}
+    annotations = {**added.annotations, **shapes.mapping(metadata, "annotations", "metadata")}
     if annotations:
         metadata["annotations"] = annotations
-    spec = dict(given["spec"])
-    affinity = placing.merged_affinity(spec.get("affinity"), placing.affinity(frame))
+    spec = dict(shapes.mapping(given, "spec"))
+    affinity = placing.merged_affinity(shapes.mapping(spec, "affinity", "spec"), placing.affinity(frame))
     if affinity:
         spec["affinity"] = affinity
-    spec["tolerations"] = placing.joined(spec.get("tolerations") or [], placing.tolerations(frame))
+    spec["tolerations"] = placing.joined(
+        shapes.items(spec, "tolerations", "spec"), placing.tolerations(frame)
+    )
     if added.image_pull_secrets:
         named = [{"name": name} for name in added.image_pull_secrets]
-        spec["imagePullSecrets"] = placing.joined(spec.get("imagePullSecrets") or [], named)
+        spec["imagePullSecrets"] = placing.joined(shapes.items(spec, "imagePullSecrets", "spec"), named)
     for key, value in (
         ("priorityClassName", added.priority_class_name),
         ("runtimeClassName", added.runtime_class_name),
@@ -53,9 +55,9 @@ def template(frame: Frame, own: Mapping[str, Any]) -> Object:
 
 def port(own: Mapping[str, Any]) -> int:
     """Return the first port that a container of the template declares; the original's where none does."""
-    for container in (own.get("spec") or {}).get("containers") or []:
-        for one in container.get("ports") or []:
-            number = one.get("containerPort")
+    for container in shapes.items(shapes.mapping(own, "spec"), "containers", "spec"):
+        for one in shapes.items(container, "ports", "spec.containers[]"):
+            number = one.get("containerPort") if isinstance(one, dict) else None
             if isinstance(number, int):
                 return number
     return labels.PORT

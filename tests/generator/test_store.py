@@ -192,7 +192,7 @@ def test_an_edit_by_hand_is_seen(out: Path) -> None:
 )
 def test_a_record_that_is_none_stops_everything(tmp_path: Path, text: str) -> None:
     (tmp_path / lockfile.NAME).write_text(text)
-    with pytest.raises(lockfile.InvalidLock, match=lockfile.NAME):
+    with pytest.raises(lockfile.InvalidLockError, match=lockfile.NAME):
         lockfile.load(tmp_path)
 
 

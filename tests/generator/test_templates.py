@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from berth import fleet as fleets
+from generator.charts import shapes
 
 if TYPE_CHECKING:
     from generator.charts.frames import Object
@@ -111,3 +114,40 @@ def test_nulls_are_absent(make: Make) -> None:
     template = deployment(make, own)["spec"]["template"]
     assert "creationTimestamp" not in template["metadata"]
     assert "nodeSelector" not in template["spec"]
+
+
+@pytest.mark.parametrize(
+    ("own", "reason"),
+    [
+        ({"spec": {"tolerations": "all"}}, r"spec\.tolerations is 'all', and must be a list"),
+        ({"spec": {"affinity": []}}, r"spec\.affinity is 'list', and must be a mapping"),
+        ({"spec": {"affinity": {"nodeAffinity": 1}}}, r"spec\.affinity\.nodeAffinity is 'int'"),
+        ({"metadata": {"labels": ["a"]}, "spec": {}}, r"metadata\.labels is 'list', and must be a mapping"),
+    ],
+    ids=["tolerations", "affinity", "node affinity", "labels"],
+)
+def test_what_cannot_be_added_to_is_told(make: Make, own: dict[str, Any], reason: str) -> None:
+    own["spec"]["containers"] = [CONTAINER]
+    with pytest.raises(shapes.TemplateError, match=reason):
+        deployment(make, own)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(st.sampled_from(["affinity", "tolerations", "volumes", "imagePullSecrets", "x"]), _JSON)
+)
+def test_any_template_is_rendered_or_told(make: Make, spec: dict[str, Any]) -> None:
+    own = {"spec": {**spec, "containers": [CONTAINER]}}
+    try:
+        first = deployment(make, own)
+    except shapes.TemplateError:
+        return
+    assert first == deployment(make, own)
+    assert first["spec"]["template"]["spec"]["containers"] == [CONTAINER]
