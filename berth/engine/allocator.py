@@ -133,7 +133,9 @@ def _state(free: list[FreeList], recent: list[Node]) -> Hashable:
     """All that decides what comes next: the free blocks, and where the tensors in use are."""
     blocks = tuple((tuple(entry.offsets), tuple(entry.sizes)) for entry in free)
     used = tuple(
-        (node.where, node.address, node.size, node.op) for node in recent if node.allocated and node.op != LEAF
+        (node.where, node.address, node.size, node.op)
+        for node in recent
+        if node.allocated and node.op != LEAF
     )
     return blocks, used
 

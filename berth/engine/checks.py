@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from berth.engine import graphs, kv
 from berth.engine.devices import MOST_GPUS
-from berth.engine.settings import CACHE_TYPES, LARGEST_PARALLEL, QUANTIZED
+from berth.engine.settings import CACHE_TYPES, LARGEST_PARALLEL, QUANTIZED, Batch
 from berth.engine.tensors import TYPES
 from berth.errors import InvalidSettings
 
@@ -18,6 +18,8 @@ _LARGEST_CONTEXT = 2**31 - 1
 _LARGEST_BATCH = 2**20
 _FUSED_HEADS = frozenset({40, 64, 72, 80, 96, 112, 128, 256})
 """Lengths of heads that CUDA's flash attention knows; a few more depend on how heads are grouped."""
+_MEAN = 1
+"""The number of mean pooling in a file."""
 _NO_FUSED_TYPES = frozenset({"iq4_nl"})
 
 
@@ -31,6 +33,7 @@ def check_settings(layout: Layout, settings: Settings) -> list[str]:
     graphs.graph_of(layout.hyperparameters.architecture)
     _check_numbers(settings)
     _check_cache_types(layout, settings)
+    _check_pooling(layout, settings)
     warnings: list[str] = []
     if settings.gpus and settings.flash_attention:
         warnings += _flash_attention(layout, settings)
@@ -93,6 +96,18 @@ def _check_cache_types(layout: Layout, settings: Settings) -> None:
                     f"the model's {width(layer)} {what} per token are no whole blocks of {block}, "
                     f"which {kind} needs"
                 )
+
+
+def _check_pooling(layout: Layout, settings: Settings) -> None:
+    numbers = layout.hyperparameters
+    if not settings.embeddings or numbers.pooling != _MEAN:
+        return
+    batch = Batch(settings, numbers.causal)
+    if batch.outputs != batch.tokens:
+        raise InvalidSettings(
+            f"{settings.parallel} slots do not share {batch.outputs} tokens of a batch evenly; the engine "
+            "aborts where it takes the mean of a text's tokens"
+        )
 
 
 def _flash_attention(layout: Layout, settings: Settings) -> list[str]:

@@ -8,15 +8,17 @@ layers are built.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from berth.engine import graphs, kv
 from berth.engine.graphs.base import Builder
 from berth.engine.layouts import layer_of
 from berth.engine.scheduler import PIPELINE_COPIES, buffer_sizes
+from berth.errors import InvalidSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable
 
     from berth.engine.devices import Placement
     from berth.engine.layouts import Layout
@@ -25,43 +27,81 @@ if TYPE_CHECKING:
 ALIGNMENT = 32
 """Of buffers on the CPU, and of devices over RPC whose own buffers are there."""
 _LONGEST_PERIOD = 12
+_WIDE_GRAPHS = frozenset({"qwen3next", "qwen35", "qwen35moe"})
+"""Architectures for whose graphs the engine reserves more room."""
+_TABLE_SIZES = (1031, 2053, 4099, 8209, 16411, 32771, 65537, 131101, 262147)
+"""The sizes of the engine's table of tensors."""
 _ATTEMPTS = ((4, 3, 1), (6, 4, 2), (8, 6, 2))
 """How much is kept, from little to much: repetitions of one layer, repetitions of several layers, and after
 how many of them the allocator must be back in its state. All layers are built if nothing suffices."""
 
-Chosen = tuple[tuple[int, ...], tuple[tuple[int, int], ...]]
-"""Layers, and pairs of them before which the allocator must be in the same state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Layers that stand for all."""
+
+    layers: tuple[int, ...]
+    checks: tuple[tuple[int, int], ...] = ()
+    """Pairs of layers before which the allocator must be in the same state."""
+    weights: tuple[int, ...] = ()
+    """How many layers each stands for; empty where all are there."""
 
 
 def compute(layout: Layout, batch: Batch, placement: Placement) -> list[int]:
     """The compute buffer of each GPU and, last, of the host, in bytes."""
     for attempt in range(len(_ATTEMPTS)):
-        layers, checks = representative(layout, placement, attempt)
-        sizes, states = _replay(layout, batch, placement, layers, checks)
-        if all(states[later] == states[earlier] for later, earlier in checks):
+        chosen = representative(layout, placement, attempt)
+        sizes, states = _replay(layout, batch, placement, chosen)
+        if all(states[later] == states[earlier] for later, earlier in chosen.checks):
             return sizes
-    return compute_with(layout, batch, placement, range(layout.hyperparameters.main_layers))
+    return compute_all(layout, batch, placement)
 
 
-def compute_with(
-    layout: Layout, batch: Batch, placement: Placement, layers: Sequence[int]
-) -> list[int]:
-    """The same for a graph of given layers; with all of them it is the engine's own."""
-    return _replay(layout, batch, placement, layers, ())[0]
+def compute_all(layout: Layout, batch: Batch, placement: Placement) -> list[int]:
+    """The same from the graph of all layers, which is the engine's own."""
+    return _replay(layout, batch, placement, Chosen(tuple(range(layout.hyperparameters.main_layers))))[0]
 
 
 def _replay(
-    layout: Layout, batch: Batch, placement: Placement, layers: Sequence[int],
-    checks: tuple[tuple[int, int], ...],
-) -> tuple[list[int], dict[int, Hashable]]:  # fmt: skip
+    layout: Layout, batch: Batch, placement: Placement, chosen: Chosen
+) -> tuple[list[int], dict[int, Hashable]]:
     numbers = layout.hyperparameters
     build_graph = graphs.graph_of(numbers.architecture)
-    build = Builder(layout, batch, kv.cache(numbers, batch), placement, layers)
-    build.watch = {layer for pair in checks for layer in pair}
+    build = Builder(layout, batch, kv.cache(numbers, batch), placement, chosen.layers)
+    build.watch = {layer for pair in chosen.checks for layer in pair}
     build_graph(build)
+    _check_room(layout, batch, placement, chosen, build)
     alignments = [ALIGNMENT] * (placement.gpus + 1)
     copies = PIPELINE_COPIES if placement.gpus > 1 else 1
     return buffer_sizes(build.graph, alignments, copies, build.marks)
+
+
+def _check_room(
+    layout: Layout, batch: Batch, placement: Placement, chosen: Chosen, build: Builder
+) -> None:
+    """Refuse what the engine aborts at: a graph of more tensors than it has room for.
+
+    It reserves room by the number of the model's tensors, which is too little for some models of few and
+    fused ones, where a quantized cache adds steps.
+    """
+    found = build.count()
+    for index, weight in enumerate(chosen.weights[:-1]):
+        if weight > 1:
+            here, following = chosen.layers[index], chosen.layers[index + 1]
+            found += (weight - 1) * (build.counts[following] - build.counts[here])
+    tensors = len(layout.tensors)
+    if placement.gpus:
+        used = len(set(placement.layers))
+        tensors += layout.tied + len(layout.everywhere) * (used - 1)
+    wide = layout.hyperparameters.architecture in _WIDE_GRAPHS
+    asked = max(40 * batch.tokens, 32 * tensors) if wide else max(1024, 8 * tensors)
+    room = next((size for size in _TABLE_SIZES if size >= asked), asked)
+    if found > room:
+        raise InvalidSettings(
+            f"with these settings the model's graph has about {found} tensors, more than the {room} that the "
+            "engine has room for: it aborts"
+        )
 
 
 def representative(layout: Layout, placement: Placement, attempt: int = 0) -> Chosen:
@@ -78,25 +118,35 @@ def _choose(layout: Layout, placement: Placement, attempt: int) -> Chosen:
     last = len(kinds) - 1
     if placement.gpus > 1 and layout.hyperparameters.embedding_per_layer:
         # every layer brings an input of its own to the later devices
-        return tuple(range(len(kinds))), ()
+        return Chosen(tuple(range(len(kinds))))
     marked: list[Hashable] = [
         (kind, placement.layers[layer], layer == last) for layer, kind in enumerate(kinds)
     ]
     checks: list[tuple[int, int]] = []
-    chosen = _shorten(list(range(len(kinds))), marked, range(1, _LONGEST_PERIOD + 1), attempt, checks)
-    chosen = _shorten(chosen, marked, range(1, 2), attempt, checks)
+    weights = [1] * len(kinds)
+    chosen = list(range(len(kinds)))
+    for periods in (range(1, _LONGEST_PERIOD + 1), range(1, 2)):
+        chosen = _shorten(chosen, marked, periods, attempt, checks, weights)
     kept = set(chosen)
-    return tuple(chosen), tuple(pair for pair in checks if pair[0] in kept and pair[1] in kept)
+    return Chosen(
+        tuple(chosen),
+        tuple(pair for pair in checks if pair[0] in kept and pair[1] in kept),
+        tuple(weights[layer] for layer in chosen),
+    )
 
 
 def _shorten(
-    chosen: list[int], marked: list[Hashable], periods: range, attempt: int, checks: list[tuple[int, int]]
-) -> list[int]:
-    """Drop repetitions of blocks of layers, where most can be dropped; add what must hold to `checks`."""
+    chosen: list[int], marked: list[Hashable], periods: range, attempt: int,
+    checks: list[tuple[int, int]], weights: list[int],
+) -> list[int]:  # fmt: skip
+    """Drop repetitions of blocks of layers, where most can be dropped.
+
+    What must hold for that is added to `checks`; `weights` says how many layers each one stands for.
+    """
     kept: list[int] = []
     position = 0
     while position < len(chosen):
-        best = (0, 1, 0, 0)
+        best = (0, -1, 0, 0)
         for period in periods:
             end = position + period
             while end < len(chosen) and marked[chosen[end]] == marked[chosen[end - period]]:
@@ -114,6 +164,10 @@ def _shorten(
         kept += chosen[position : position + (wanted - 1) * period]
         kept += chosen[final : final + period]
         checks.append((chosen[final], chosen[position + (wanted - 1 - cycle) * period]))
+        for offset in range(dropped):
+            weights[chosen[position + period + offset % period]] += weights[
+                chosen[position + (wanted - 1) * period + offset]
+            ]
         position = final + period
     return kept
 

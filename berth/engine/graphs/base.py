@@ -68,6 +68,8 @@ class Builder:
         """Layers before which the allocator's state is wanted."""
         self.marks: dict[Node, int] = {}
         """The last tensor before each watched layer."""
+        self.counts: dict[int, int] = {}
+        """How many tensors there were before each layer."""
         self.last = self.numbers.main_layers - 1
         self.graph = Graph()
         self.hidden: Node
@@ -85,9 +87,14 @@ class Builder:
     def layers(self) -> Iterator[int]:
         """The layers to build, one after the other; usually fewer than there are (`berth.engine.replay`)."""
         for layer in self._layers:
+            self.counts[layer] = self.count()
             if layer in self.watch:
                 self.marks[self.graph.nodes[-1]] = layer
             yield layer
+
+    def count(self) -> int:
+        """How many tensors there are by now, weights and cache included."""
+        return len(self.graph.nodes) + len(self.graph.leafs) + len(self._weights) + len(self._kept)
 
     # weights
 
