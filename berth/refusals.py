@@ -194,10 +194,10 @@ def need(demand: Demand, fit: Fit) -> str:
     """What a replica takes: `llama-2-70b Q4_K_M with 4 slots of 4096 tokens needs …`."""
     fullest = max(fit.memory.gpus, key=lambda gpu: gpu.total)
     where = "one GPU" if fit.gpus == 1 else f"each of {fit.gpus} GPUs"
+    slots = f"{_slots(demand.parallel)} of {fit.context_size} tokens"
     return (
-        f"{demand.model.name} {demand.quantization} with {_slots(demand.parallel)} of {fit.context_size} tokens "
-        f"needs {gib(fullest.total)} on {where} (weights {gib(fullest.weights)}, KV cache "
-        f"{gib(fullest.kv_cache)}, compute {gib(fullest.compute)}, CUDA {gib(fullest.overhead)})"
+        f"{demand.model.name} {demand.quantization} with {slots} needs {gib(fullest.total)} on {where} "
+        f"(weights {gib(fullest.weights)}, KV cache {gib(fullest.kv_cache)}, compute {gib(fullest.compute)}, CUDA {gib(fullest.overhead)})"
     )
 
 

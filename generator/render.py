@@ -87,7 +87,7 @@ def run(
         bridge.warm()
     from generator.study import study
 
-    found = study(paths, fleet)
+    found = study(paths, fleet).together()
     notices = _problems(found)
     if not found.valid:
         return Outcome(valid=False, notices=tuple(notices))
@@ -198,7 +198,7 @@ def _print_stream(paths: Sequence[str], fleet: Path | None, jobs: int | None) ->
     from generator import rendering
     from generator.study import study
 
-    found = study(paths, fleet)
+    found = study(paths, fleet).together()
     for line in _problems(found):
         _say(line)
     if not found.valid:
@@ -211,7 +211,7 @@ def _print_stream(paths: Sequence[str], fleet: Path | None, jobs: int | None) ->
 def _problems(found: Study) -> list[str]:
     from generator import reports
 
-    return list(reports.problems_text(found))
+    return list(reports.problems_text(found, errors_only=True))
 
 
 def _refuse_overlap(paths: Sequence[str], out: Path) -> None:

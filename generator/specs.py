@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 FLEET_FILE = "berth.yaml"
+DUPLICATE = "duplicate"
+"""The rule of a Workspace that stands in two places."""
 LARGEST_FILE = 8 * 1024**2
 """Bytes of a file that is read as a spec."""
 LARGEST_SEARCHED = 256 * 1024**2
@@ -254,7 +256,10 @@ def _below(repeats: Iterable[Repeated], prefix: tuple[str | int, ...]) -> list[R
 
 
 def _distinct(sources: Iterable[Source]) -> Iterator[Source]:
-    """Report a Workspace that stands in two places, at the second one."""
+    """Warn of a Workspace that stands in two places, at the second one.
+
+    Folders of several clusters may well hold the same name; only what is rendered together must not.
+    """
     first: dict[tuple[str | None, str], Document] = {}
     for source in sources:
         found: list[Found] = []
@@ -275,8 +280,8 @@ def _duplicate(document: Document, other: Document, namespace: str | None, name:
     where = f" in namespace {code(namespace)}" if namespace else ""
     line, _ = other.position(("metadata", "name"))
     reason = f"the Workspace {code(name)}{where} already stands in {other.file}:{line}"
-    fix = "remove one, or give it another name"
-    problem = Problem(("metadata", "name"), name, reason, fix, rule="duplicate")
+    fix = "remove one, give it another name, or render the two apart"
+    problem = Problem(("metadata", "name"), name, reason, fix, "warning", rule=DUPLICATE)
     return Found(problem, *document.position(("metadata", "name")))
 
 

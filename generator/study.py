@@ -76,6 +76,10 @@ class Study:
     def valid(self) -> bool:
         return all(subject.valid for subject in self.subjects)
 
+    def together(self) -> Study:
+        """The same, where a Workspace that stands twice is an error: both would be one folder."""
+        return replace(self, subjects=tuple(_without_twins(subject) for subject in self.subjects))
+
     @property
     def plans(self) -> list[Plan]:
         return [subject.plan for subject in self.subjects if subject.plan is not None]
@@ -98,6 +102,18 @@ def study(paths: Sequence[str], fleet_path: Path | None = None) -> Study:
             subjects.append(Subject(source.file, None, None, own))
         subjects += [_judged(document, catalog, fleet) for document in source.documents]
     return Study(tuple(_within_budget(subjects, fleet)), fleet, catalog, fleet_file)
+
+
+def _without_twins(subject: Subject) -> Subject:
+    if all(located.problem.rule != specs.DUPLICATE for located in subject.problems):
+        return subject
+    problems = tuple(
+        Located(replace(located.problem, severity="error"), located.place)
+        if located.problem.rule == specs.DUPLICATE
+        else located
+        for located in subject.problems
+    )
+    return replace(subject, problems=problems)
 
 
 def _judged(document: Document, catalog: Catalog, fleet: Fleet) -> Subject:

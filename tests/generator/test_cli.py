@@ -258,3 +258,14 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 def git(folder: Path, *arguments: str) -> None:
     identity = ["-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
     subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def test_a_workspace_that_stands_twice_warns_in_check_and_stops_a_render(berth: Any, tmp_path: Path) -> None:
+    for cluster in ("one", "two"):
+        (tmp_path / cluster).mkdir()
+        (tmp_path / cluster / "good.yaml").write_text(GOOD)
+    code, out, _ = berth("check", tmp_path)
+    assert (code, "already stands in" in out) == (0, True)
+    code, _, talk = berth("render", tmp_path, "--out", tmp_path / "out")
+    assert (code, "already stands in" in talk) == (1, True)
+    assert not (tmp_path / "out").exists()
