@@ -197,7 +197,8 @@ def need(demand: Demand, fit: Fit) -> str:
     slots = f"{_slots(demand.parallel)} of {fit.context_size} tokens"
     return (
         f"{demand.model.name} {demand.quantization} with {slots} needs {gib(fullest.total)} on {where} "
-        f"(weights {gib(fullest.weights)}, KV cache {gib(fullest.kv_cache)}, compute {gib(fullest.compute)}, CUDA {gib(fullest.overhead)})"
+        f"(weights {gib(fullest.weights)}, KV cache {gib(fullest.kv_cache)}, "
+        f"compute {gib(fullest.compute)}, CUDA {gib(fullest.overhead)})"
     )
 
 

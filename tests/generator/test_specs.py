@@ -352,4 +352,4 @@ class TestUnreadable:
         assert [len(source.problems) for source in sources] == [0, 1, 0]
         (found,) = sources[1].problems
         assert found.problem.reason == f"the Workspace `falcon` already stands in {tmp_path}/a.yaml:4"
-        assert (found.line, found.column, found.problem.severity) == (4, 3, "error")
+        assert (found.line, found.column, found.problem.severity) == (4, 3, "warning")
