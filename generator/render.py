@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,9 +92,10 @@ def run(
     notices = _problems(found)
     if not found.valid:
         return Outcome(valid=False, notices=tuple(notices))
-    outcome, lock = _bring(found, out, old, check=check, jobs=jobs)
-    if not check:
-        unchanged.remember(out, inputs, lock)
+    with contextlib.nullcontext() if check else store.alone(out):
+        outcome, lock = _bring(found, out, old, check=check, jobs=jobs)
+        if not check:
+            unchanged.remember(out, inputs, lock)
     return Outcome(
         rendered=outcome.rendered,
         removed=outcome.removed,

@@ -7,6 +7,8 @@ Workspace's folder either as it was or as it should be. Files that somebody else
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import shutil
 from dataclasses import dataclass, field
@@ -35,6 +37,35 @@ class Update:
     lock: Lock
     folders: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class BusyError(BerthError):
+    """Another render is writing to the same folder."""
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keep other renders away from a folder; one that is not there yet is nobody's.
+
+    Raises:
+        BusyError: another render has it.
+    """
+    if not out.is_dir():
+        yield
+        return
+    handle = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(f"another render is writing to {out}; wait for it") from None
+        except OSError as error:
+            # Some network file systems know no locks; then two renders at once are the user's to avoid.
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.EBADF):
+                raise
+        yield
+    finally:
+        os.close(handle)
 
 
 def edited(out: Path, lock: Lock) -> Iterator[str]:

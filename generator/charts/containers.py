@@ -13,7 +13,7 @@ USER = 10001
 """User and group of every container; no image of ours has files that another user owns."""
 
 TMP_VOLUME = "tmp"
-_TMP_MOUNT = {"name": TMP_VOLUME, "mountPath": "/tmp", "readOnly": False}
+_TMP_MOUNT = {"name": TMP_VOLUME, "mountPath": "/tmp"}
 _INIT_RESOURCES = {
     "requests": {"cpu": "500m", "memory": "512Mi"},
     "limits": {"cpu": "2", "memory": "1Gi"},

@@ -24,7 +24,6 @@ def service(frame: Frame, target: str | int = "http") -> Object:
         "ports": [{"name": "http", "port": labels.SERVICE_PORT, "targetPort": target, "protocol": "TCP"}],
         "sessionAffinity": "None",
         "internalTrafficPolicy": "Cluster",
-        "publishNotReadyAddresses": False,
     }
     if balanced:
         spec |= {"allocateLoadBalancerNodePorts": True, "externalTrafficPolicy": "Cluster"}

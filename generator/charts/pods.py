@@ -91,7 +91,7 @@ def worker(frame: Frame, server: Server, group: Group) -> Object:
         ["python", "-m", "serving", "worker"],
         args=["--metrics-port", str(labels.METRICS_PORT), "--", *argv.rpc_server()],
         environment=[{"name": "LLAMA_CACHE", "value": CACHE_FOLDER}],
-        mounts=[{"name": "cache", "mountPath": CACHE_FOLDER, "readOnly": False}],
+        mounts=[{"name": "cache", "mountPath": CACHE_FOLDER}],
         ports=[_port("rpc", labels.RPC_PORT), _port("metrics", labels.METRICS_PORT)],
         resources=_resources(frame.plan, server, worker=True),
         # The engine's RPC takes one connection after the other, so probes must not knock there.
@@ -222,7 +222,6 @@ def _port(name: str, number: int) -> Object:
 def _probe(path: str, port: str, *, failures: int, period: int = _PROBE_PERIOD_SECONDS) -> Object:
     return {
         "httpGet": {"path": path, "port": port, "scheme": "HTTP"},
-        "initialDelaySeconds": 0,
         "periodSeconds": period,
         "timeoutSeconds": 5,
         "successThreshold": 1,

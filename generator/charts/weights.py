@@ -83,7 +83,7 @@ def _image_copy(frame: Frame, weights: Weights, image: str) -> Supply:
         frame,
         "tools",
         ["python", "-m", "serving", "tools", "--to", f"{TOOLS_FOLDER}/copy"],
-        mounts=[{"name": TOOLS_VOLUME, "mountPath": TOOLS_FOLDER, "readOnly": False}],
+        mounts=[{"name": TOOLS_VOLUME, "mountPath": TOOLS_FOLDER}],
     )
     sources = [str(PurePosixPath("/") / name.lstrip("/")) for name in files(weights)]
     folder = str((PurePosixPath(COPY_FOLDER) / weights.file.lstrip("/")).parent)
@@ -93,7 +93,7 @@ def _image_copy(frame: Frame, weights: Weights, image: str) -> Supply:
         [f"{TOOLS_FOLDER}/copy", "--to", folder, *sources],
         mounts=[
             {"name": TOOLS_VOLUME, "mountPath": TOOLS_FOLDER, "readOnly": True},
-            {"name": VOLUME, "mountPath": COPY_FOLDER, "readOnly": False},
+            {"name": VOLUME, "mountPath": COPY_FOLDER},
         ],
     )
     tools_volume = {"name": TOOLS_VOLUME, "emptyDir": {"sizeLimit": "64Mi"}}
@@ -117,7 +117,7 @@ def _download(frame: Frame, weights: Weights) -> Supply:
     cache = frame.fleet.weights.cache
     volume, place = _scratch(weights), {}
     if cache is not None:
-        volume = {"name": VOLUME, "persistentVolumeClaim": {"claimName": cache.pvc, "readOnly": False}}
+        volume = {"name": VOLUME, "persistentVolumeClaim": {"claimName": cache.pvc}}
         place = {"subPath": _cache_folder(weights)}
     fetch = containers.berth(
         frame,
@@ -142,4 +142,5 @@ def _scratch(weights: Weights) -> Object:
 
 
 def _mount(*, read_only: bool) -> Object:
-    return {"name": VOLUME, "mountPath": FOLDER, "readOnly": read_only}
+    # The API server does not keep a `false` that is the default, so none is written.
+    return {"name": VOLUME, "mountPath": FOLDER, **({"readOnly": True} if read_only else {})}

@@ -113,6 +113,13 @@ def test_no_object_holds_what_belongs_to_the_cluster(objects: dict[str, Object])
         assert None not in list(_leaves(thing))
 
 
+def test_no_default_is_written_that_the_api_server_drops(objects: dict[str, Object]) -> None:
+    text = json.dumps(list(objects.values()))
+    for dropped in ("readOnly", "initialDelaySeconds", "minReadySeconds", "publishNotReadyAddresses"):
+        assert f'"{dropped}": false' not in text
+        assert f'"{dropped}": 0' not in text
+
+
 def test_every_object_names_what_it_was_made_from(objects: dict[str, Object]) -> None:
     for thing in objects.values():
         annotations = thing["metadata"]["annotations"]

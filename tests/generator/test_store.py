@@ -200,3 +200,10 @@ def test_the_record_is_the_same_for_the_same_content() -> None:
     one = Lock("v", "e", folders={"b": Owned("i", {"y": "2", "x": "1"}), "a": Owned("i", {})})
     two = Lock("v", "e", folders={"a": Owned("i", {}), "b": Owned("i", {"x": "1", "y": "2"})})
     assert one.dumps() == two.dumps()
+
+
+def test_two_renders_at_once_do_not_mix(out: Path) -> None:
+    with store.alone(out), pytest.raises(store.BusyError, match="another render"), store.alone(out):
+        pass
+    with store.alone(out):
+        assert list(store.edited(out, lockfile.load(out) or NOTHING)) == []
