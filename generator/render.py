@@ -81,8 +81,7 @@ def run(
     known = unchanged.known(out, inputs)
     if known is not None:
         return Outcome(unchanged=known)
-    old = lockfile.load(out)
-    if old is None and jobs in (None, 1):
+    if lockfile.load(out) is None and jobs in (None, 1):
         from generator import bridge
 
         bridge.warm()
@@ -93,7 +92,7 @@ def run(
     if not found.valid:
         return Outcome(valid=False, notices=tuple(notices))
     with contextlib.nullcontext() if check else store.alone(out):
-        outcome, lock = _bring(found, out, old, check=check, jobs=jobs)
+        outcome, lock = _bring(found, out, lockfile.load(out), check=check, jobs=jobs)
         if not check:
             unchanged.remember(out, inputs, lock)
     return Outcome(

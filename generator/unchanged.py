@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,7 @@ def inputs(paths: Sequence[str], fleet: Path | None, root: Path | None = None) -
     return found.hexdigest()
 
 
+@cache
 def engine() -> str:
     """Return a digest of berth's own code and data, so that a change of either renders again."""
     found = hashlib.sha256()
