@@ -69,14 +69,15 @@ def nodes_for(fit: Fit, replicas: int) -> int:
     return -(-replicas // fit.replicas_per_node)
 
 
-def _order(found: Sequence[Choice]) -> Callable[[Choice], tuple[float, int, int, str]]:
-    """By price where every candidate has one, else by GPUs, then memory, then name."""
+def _order(found: Sequence[Choice]) -> Callable[[Choice], tuple[float, int, int, int, str]]:
+    """By price where every candidate has one, else by GPUs, then memory (theirs, the host's), then name."""
     priced = all(choice.price_per_hour is not None for choice in found)
 
-    def key(choice: Choice) -> tuple[float, int, int, str]:
+    def key(choice: Choice) -> tuple[float, int, int, int, str]:
         instance = choice.fit.instance
+        price = (choice.price_per_hour or 0.0) if priced else 0.0
         memory = choice.gpus * instance.gpu_memory
-        return (choice.price_per_hour or 0.0 if priced else 0.0, choice.gpus, memory, instance.name)
+        return (price, choice.gpus, memory, choice.nodes * (instance.memory or 0), instance.name)
 
     return key
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from berth.engine import memory as engine
+from berth.engine.devices import MOST_GPUS
 
 if TYPE_CHECKING:
     from berth.engine.layouts import Layout
@@ -114,10 +115,9 @@ def attempts(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> tup
     The last one tells the outcome; those before it say why less is not enough.
     """
     layers = demand.layout.hyperparameters.layers
-    counts = [gpus for gpus in range(1, instance.gpu_count + 1) if gpus <= layers + 1]
-    counts += [
-        instance.gpu_count * n for n in range(2, most_nodes + 1) if instance.gpu_count * n <= layers + 1
-    ]
+    most = min(layers + 1, MOST_GPUS)
+    counts = [gpus for gpus in range(1, instance.gpu_count + 1) if gpus <= most]
+    counts += [instance.gpu_count * n for n in range(2, most_nodes + 1) if instance.gpu_count * n <= most]
     tried: list[Fit] = []
     for gpus in counts:
         fit = measure(demand, instance, gpus, demand.wanted_context)

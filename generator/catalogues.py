@@ -9,6 +9,7 @@ from berth import catalog, choosing, fitting
 from berth.errors import CatalogError, UnknownInstanceType, UnknownModel
 from berth.quantities import gib
 from berth.sizing import DEFAULT_PARALLEL
+from generator import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,7 +104,7 @@ def _explain_model(model: Model, known: Catalog, as_json: bool) -> None:
     for quantization, file in model.quantizations.items():
         mark = "*" if quantization == model.default_quantization else " "
         size = gib(_size(model, quantization))
-        print(f"   {mark} {quantization:<8} {size:>10}  {file.repository}/{file.file}")
+        print(f"   {mark} {quantization:<8} {size:>10}  {file.location or 'no published file is known'}")
     print(f"  cheapest fit at {DEFAULT_PARALLEL} slots of {model.default_context} tokens")
     for cloud, choice in fitting_types.items():
         fit = choice.fit
@@ -221,7 +222,6 @@ def _price(instance: InstanceType) -> str:
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -229,7 +229,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         table.add_column(column, no_wrap=column in ("Preset", "Instance type"))
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    terminal.console().print(table)
 
 
 def _none_found(rows: Sequence[tuple[str, ...]], search: str | None, kind: str) -> None:

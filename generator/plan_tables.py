@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 from berth.quantities import gib
-from generator import reports
+from generator import reports, terminal
 
 if TYPE_CHECKING:
     from berth.plans import Plan
     from generator.study import Study, Subject
 
 _HEAD = ("Workspace", "Model", "Nodes", "Replicas", "Fullest GPU", "Slots", "Per hour")
-_WIDTH_OF_A_PIPE = 160
-"""Columns where nobody's terminal limits the table."""
 
 
 def show(study: Study, before: Study | None = None, *, explain: bool = False) -> None:
     """Print the plans as a table; with `explain`, below it each one's memory and reasons."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDTH_OF_A_PIPE)
+    console = terminal.console()
     if before is not None:
         console.print(markdown(study, before), markup=False, highlight=False)
         return

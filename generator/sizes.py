@@ -12,6 +12,7 @@ from berth import catalog, models
 from berth.engine import gguf, memory
 from berth.errors import BerthError, InvalidGguf
 from berth.quantities import gib
+from generator import terminal
 
 if TYPE_CHECKING:
     from berth.engine.layouts import Layout
@@ -154,11 +155,10 @@ def to_json(sized: Sized) -> str:
 
 def show(sized: Sized) -> None:
     """Print the figures as a table, one row a GPU."""
-    from rich.console import Console
     from rich.table import Table
 
     settings = sized.settings
-    console = Console()
+    console = terminal.console()
     console.print(
         f"[bold]{sized.model}[/bold] {sized.quantization}: {settings.context} tokens in {settings.parallel} "
         f"slot{'s' if settings.parallel > 1 else ''}, KV cache {settings.cache_type_k}/"
