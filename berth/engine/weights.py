@@ -17,13 +17,16 @@ def weights_by_device(layout: Layout, placement: Placement) -> list[int]:
     Tensors of the input stay on the host; those of a layer go with it; those of the output follow the
     output; factors of the rotary embedding are copied to every device with a layer that uses them.
     """
+    numbers = layout.hyperparameters
     sizes = [0] * (placement.gpus + 1)
     if placement.gpus == 0:
         loaded = [tensor for tensors in layout.layers for tensor in tensors]
         others = {tensor.name: tensor for tensor in (*layout.input, *layout.output, *layout.everywhere)}
         sizes[0] = allocated(loaded) + allocated(others.values())
+        if numbers.architecture == "gemma4" and layout.tied:
+            # the engine asks for the output first here, and then does not find it again as the input
+            sizes[0] += allocated([layout.by_name["token_embd.weight"]])
         return sizes
-    numbers = layout.hyperparameters
     users: set[int] = set()
     for layer, tensors in enumerate(layout.layers):
         device = placement.layers[layer]
