@@ -7,9 +7,11 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 
 from berth import catalog as catalogs
 from berth import fleet as fleets
@@ -83,6 +85,26 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if not target.startswith(("https://", "http://")):
             assert (page.parent / target).exists(), f"{target} in {page.relative_to(ROOT)}"
+
+
+FLEET_EXAMPLES = [
+    pytest.param(block, id=f"{page.name} {number}")
+    for page in sorted((ROOT / "docs" / "guides").glob("*.md"))
+    for number, block in enumerate(
+        re.findall(r"^( *)```yaml\n(.*?)^ *```", page.read_text(), re.DOTALL | re.MULTILINE)
+    )
+]
+
+
+@pytest.mark.parametrize("block", FLEET_EXAMPLES)
+def test_every_fleet_file_of_the_guides_is_right(block: tuple[str, str]) -> None:
+    document = yaml.safe_load(textwrap.dedent(block[1]))
+    fleet, problems = fleets.read(document)
+    assert problems == []
+    assert fleet is not None
+    catalog = catalogs.load().extended(fleet.models, fleet.instance_types, fleet.prices)
+    for entry in fleet.models:
+        assert catalog.model(entry["name"]).layout()
 
 
 def test_every_command_is_in_the_reference() -> None:
