@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml
 install: $(STAMP) ## Install the CLI and the tools into .venv
 
 demo: install ## Real Workspaces become a sized plan and manifests
-	@$(BIN)/python tools/demo.py
+	@$(BIN)/python -m tools.demo
 
 test: install ## Run the tests
 	$(BIN)/python -m pytest
@@ -28,14 +28,14 @@ check: install ## All that CI checks: format, lint, types, rooms, generated file
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python tools/docs.py --check
+	$(BIN)/python -m tools.docs --check
 	$(BIN)/python -m pytest
 
 docs: install ## Write the generated pages and manifests again
-	$(BIN)/python tools/docs.py
+	$(BIN)/python -m tools.docs
 
 accuracy: install ## Write the accuracy table of docs/sizing.md again
-	$(BIN)/python tools/accuracy.py
+	$(BIN)/python -m tools.accuracy_page
 
 bench: install ## Measure speed side by side
 	$(BIN)/python benchmarks/run.py

@@ -129,6 +129,6 @@ def test_every_setting_of_the_fleet_file_is_in_the_reference() -> None:
 
 def test_the_generated_pages_are_fresh() -> None:
     done = subprocess.run(
-        [sys.executable, "tools/docs.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tools.docs", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr

@@ -6,14 +6,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from generator import platform, render  # noqa: E402
-from tools import cli_reference, field_reference, instance_table, presets_table  # noqa: E402
+from generator import platform, render
+from tools import cli_reference, field_reference, instance_table, presets_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
 
 EXAMPLES = (
     ("examples/kaito", "manifests/examples/kaito"),

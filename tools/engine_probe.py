@@ -1,8 +1,8 @@
 """Asks the pinned engine what it would allocate: one model, many settings.
 
 Runs as a process of its own, because the engine aborts the process where it dislikes a model. It reads one
-JSON document from stdin, `{"library", "path", "servers", "quantization", "settings": […]}`, and writes one
-JSON line per setting. The engine simulates the allocations (`no_alloc`), which is what its own `--fit` does.
+JSON document from stdin, `{"library", "path", "servers", "allocate", "settings": […]}`, and writes one JSON
+line per setting. Unless told to allocate the engine simulates (`no_alloc`), as its own `--fit` does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import ctypes
 import importlib
 import json
 import sys
+import types
+from pathlib import Path
 from typing import Any
 
 KV_TYPES = {
@@ -22,13 +24,18 @@ class Engine:
     """The libraries of the engine's wheel, by ctypes."""
 
     def __init__(self, site_packages: str, servers: list[str]) -> None:
-        sys.path.append(site_packages)
+        # the package itself would want numpy and more; its bare bindings want nothing
+        package = types.ModuleType("llama_cpp")
+        package.__path__ = [f"{site_packages}/llama_cpp"]
+        sys.modules["llama_cpp"] = package
+        importlib.import_module("llama_cpp._ggml")
         self.api: Any = importlib.import_module("llama_cpp.llama_cpp")
         libraries = f"{site_packages}/llama_cpp/lib"
         # a wheel holds copies instead of links; these names are the ones that libllama itself loads
         self.llama = ctypes.CDLL(f"{libraries}/libllama.so")
         self.base = ctypes.CDLL(f"{libraries}/libggml-base.so.0")
-        self.rpc = ctypes.CDLL(f"{libraries}/libggml-rpc.so.0")
+        versioned = Path(f"{libraries}/libggml-rpc.so.0")
+        self.rpc = ctypes.CDLL(str(versioned if versioned.exists() else versioned.with_suffix("")))
         self.registry = ctypes.CDLL(f"{libraries}/libggml.so.0")
         self.base.ggml_backend_buft_is_host.restype = ctypes.c_bool
         self.base.ggml_backend_buft_is_host.argtypes = [ctypes.c_void_p]
@@ -51,10 +58,10 @@ class Engine:
         self.registry.ggml_backend_register(registered)
         return int(self.base.ggml_backend_reg_dev_get(registered, 0))
 
-    def load(self, path: str) -> Any:
-        """The model, its weights only pretended."""
+    def load(self, path: str, allocate: bool) -> Any:
+        """The model, its weights only pretended unless they are to be allocated."""
         parameters = self.api.llama_model_default_params()
-        parameters.no_alloc = True
+        parameters.no_alloc = not allocate
         parameters.load_mode = 0
         parameters.load_mtp = False
         parameters.n_gpu_layers = 999 if self.devices else 0
@@ -142,7 +149,7 @@ def main() -> None:
     """Measure what stdin asks for."""
     task = json.load(sys.stdin)
     engine = Engine(task["library"], task["servers"])
-    model = engine.load(task["path"])
+    model = engine.load(task["path"], bool(task.get("allocate")))
     if not model:
         print(json.dumps({"fatal": "the engine does not load the model"}), flush=True)
         return

@@ -3,9 +3,9 @@
     python -m tools.measure_engine --engine SITE_PACKAGES --out measured.csv [--only MODEL …]
     python -m tools.measure_engine --engine SITE_PACKAGES --repeat measured.csv --sample 50
 
-SITE_PACKAGES is where the engine's wheel is installed (`llama_cpp/` and `bin/ggml-rpc-server` lie there), for
-the interpreter that runs this. Models come from `tests/data/engine-models.json`, or from the catalogue with
-`--presets`; each is written as a GGUF file with the right header and no weights, and loaded with one or two
+SITE_PACKAGES is where the engine's wheel is installed (`llama_cpp/` and `bin/ggml-rpc-server` lie there), or
+what `make engine` built (`.venv/engine`). Models come from `tests/data/engine-models.json`, or from the
+catalogue with `--presets`; each is written as a GGUF file with the right header and no weights, and loaded with one or two
 RPC servers standing in for GPUs, or on the CPU alone. `--repeat` measures rows of an existing file again and
 reports every difference.
 """
@@ -133,9 +133,11 @@ def survey(name: str, model: dict[str, Any]) -> list[tuple[str, Setting]]:
 class Measurer:
     """Runs the engine for one model and one kind of device at a time."""
 
-    def __init__(self, engine: Path, folder: Path) -> None:
+    def __init__(self, engine: Path, folder: Path, allocate: bool = False) -> None:
         self.engine = engine
         self.folder = folder
+        self.allocate = allocate
+        """Whether the engine really takes the memory; else it only tells what it would take."""
 
     def rows(
         self, name: str, model: dict[str, Any], wanted: Iterable[tuple[str, Setting]]
@@ -172,8 +174,10 @@ class Measurer:
         with _servers(self.engine, count) as servers:
             while remaining:
                 asked = [{**setting, "embeddings": _embeds(setting)} for setting in remaining]
+                built = self.engine / "python"
                 task = {
-                    "library": str(self.engine), "path": str(path), "servers": servers, "settings": asked,
+                    "library": str(built if built.is_dir() else self.engine), "path": str(path),
+                    "servers": servers, "allocate": self.allocate, "settings": asked,
                 }  # fmt: skip
                 probe = [sys.executable, str(ROOT / "tools" / "engine_probe.py")]
                 done = subprocess.run(
