@@ -39,8 +39,6 @@ class Lock:
     """Everything that berth owns below one output folder."""
 
     berth: str
-    engine: str
-    """Digest of the code that turns plans into files."""
     fleet: Mapping[str, Any] = field(default_factory=dict)
     """What the fleet file says, so that `berth verify` needs nothing but the folder."""
     folders: Mapping[str, Owned] = field(default_factory=dict)
@@ -52,7 +50,6 @@ class Lock:
         data = {
             "format": FORMAT,
             "berth": self.berth,
-            "engine": self.engine,
             "fleet": self.fleet,
             "files": self.files,
             "folders": {
@@ -85,7 +82,7 @@ def load_file(path: Path) -> Lock | None:
         names = [*owned, *data["files"], *(name for one in owned.values() for name in one.files)]
         if any("/" in name or "\\" in name or name in ("", ".", "..") for name in names):
             raise ValueError("a name leads out of the folder")
-        return Lock(data["berth"], data["engine"], dict(data["fleet"]), owned, dict(data["files"]))
+        return Lock(data["berth"], dict(data["fleet"]), owned, dict(data["files"]))
     except (ValueError, KeyError, TypeError, AttributeError):
         fix = "restore it from git, or remove the folder and render again"
         raise InvalidLockError(f"{path} is no record of berth's that can be read; {fix}") from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from berth import __version__
 from berth.errors import BerthError
-from generator import lockfile, specs, store, synth, unchanged
+from generator import lockfile, quick, specs, store, synth, unchanged
 from generator.lockfile import Lock, Owned
 from generator.store import Update
 
@@ -58,7 +58,7 @@ def command_line(
     if outcome.differences:
         _say(f"{out} is not what `berth render` makes of these specs; render again and commit")
         return 1
-    _say(_summary(outcome, out))
+    _say(quick.summary(out, len(outcome.rendered), outcome.unchanged, outcome.removed))
     return 0
 
 
@@ -110,22 +110,18 @@ def _bring(
     from generator import rendering
 
     pending = None if check else store.recover(out)
-    before = old or Lock("", "")
-    engine = unchanged.engine()
+    before = old or Lock("")
     targets = rendering.targets(found)
     edits = list(store.edited(out, before))
     damaged = {path.partition("/")[0] for path in edits if "/" in path}
-    same_engine = (before.berth, before.engine) == (__version__, engine)
     stale = [
-        target
-        for target in targets
-        if not same_engine or target.folder in damaged or _inputs(before, target) != target.inputs
+        target for target in targets if target.folder in damaged or _inputs(before, target) != target.inputs
     ]
     made = {
         folder: {name: text.encode() for name, text in texts.items()}
         for folder, texts in rendering.files(stale, jobs).items()
     }
-    new, root, notices = _wanted(found, targets, made, before, out, engine)
+    new, root, notices = _wanted(found, targets, made, before, out)
     update = Update(new, made, root)
     removed = tuple(sorted(set(before.folders) - set(new.folders)))
     differences = _differences(out, update, before) if check else []
@@ -148,7 +144,6 @@ def _wanted(
     made: Mapping[str, Mapping[str, bytes]],
     before: Lock,
     out: Path,
-    engine: str,
 ) -> tuple[Lock, dict[str, bytes], list[str]]:
     """Return the new record, the root's files that have to be written, and what to say about them."""
     owned = {}
@@ -168,7 +163,7 @@ def _wanted(
         notices = [f"{place} is not berth's and stays as it is; name the new folders in it"]
     elif there != text:
         root[synth.KUSTOMIZATION] = text
-    return Lock(__version__, engine, found.fleet.to_json(), owned, owned_root), root, notices
+    return Lock(__version__, found.fleet.to_json(), owned, owned_root), root, notices
 
 
 def _differences(out: Path, update: Update, before: Lock) -> list[str]:
@@ -224,13 +219,6 @@ def _refuse_overlap(paths: Sequence[str], out: Path) -> None:
         real = Path(path).resolve()
         if path != "-" and (real == place or place in real.parents):
             raise OutputError(f"{out} holds {path} itself; render to a folder of its own, such as `rendered`")
-
-
-def _summary(outcome: Outcome, out: str) -> str:
-    parts = [f"{len(outcome.rendered)} rendered", f"{outcome.unchanged} unchanged"]
-    if outcome.removed:
-        parts.append(f"{len(outcome.removed)} removed ({', '.join(outcome.removed[:3])})")
-    return f"{out}: {', '.join(parts)}"
 
 
 def _say(line: str) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from berth import plans
-from generator import bridge, charts, synth
+from generator import bridge, charts, synth, texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from berth.fleet import Fleet
-    from berth.plans import Plan
-    from berth.workspaces import Workspace
     from generator.study import Study
 
 WORKSPACES_A_PROCESS = 400
@@ -24,18 +22,14 @@ WORKSPACES_A_PROCESS = 400
 
 @dataclass(frozen=True)
 class Target:
-    """One Workspace with its plan, and the folder that its objects go to."""
+    """One Workspace's objects, the folder that they go to, and a digest of the files that they become."""
 
-    folder: str
-    plan: Plan
-    workspace: Workspace
-    fleet: Fleet
+    objects: synth.Folder
     inputs: str
-    """Digest of everything that its objects are made from; a fleet's digest is part of the plan."""
 
-    def objects(self) -> synth.Folder:
-        """Return its objects in apply order."""
-        return synth.Folder(self.folder, charts.objects(self.plan, self.workspace, self.fleet))
+    @property
+    def folder(self) -> str:
+        return self.objects.path
 
 
 def targets(found: Study) -> list[Target]:
@@ -45,9 +39,9 @@ def targets(found: Study) -> list[Target]:
         plan, workspace = subject.plan, subject.workspace
         if plan is None or workspace is None:
             continue
-        folder = synth.folder_name(workspace.namespace, workspace.name)
-        inputs = plans.digest({"plan": plan.to_json(), "workspace": charts.essence(workspace)})
-        made.append(Target(folder, plan, workspace, found.fleet, inputs))
+        objects = charts.objects(plan, workspace, found.fleet)
+        path = synth.folder_name(workspace.namespace, workspace.name)
+        made.append(Target(synth.Folder(path, objects), _digest(objects)))
     return sorted(made, key=lambda target: target.folder)
 
 
@@ -55,23 +49,26 @@ def files(stale: Sequence[Target], jobs: int | None = None) -> dict[str, dict[st
     """Return the text of every file by folder and name; nothing to do starts nothing."""
     if not stale:
         return {}
-    processes = min(jobs or _processes(len(stale)), len(stale))
+    folders = [target.objects for target in stale]
+    processes = min(jobs or _processes(len(folders)), len(folders))
     forks = "fork" in multiprocessing.get_all_start_methods() and not bridge.running()
     if processes < 2 or not forks:
-        return synth.render(target.objects() for target in stale)
-    share = -(-len(stale) // processes)
-    parts = [stale[start : start + share] for start in range(0, len(stale), share)]
+        return synth.render(folders)
+    share = -(-len(folders) // processes)
+    parts = [folders[start : start + share] for start in range(0, len(folders), share)]
     with multiprocessing.get_context("fork").Pool(len(parts)) as pool:
-        return {folder: texts for part in pool.map(_part, parts) for folder, texts in part.items()}
+        return {folder: made for part in pool.map(synth.render, parts) for folder, made in part.items()}
 
 
 def stream(wanted: Sequence[Target]) -> str:
     """Return everything as one text."""
-    return synth.stream(target.objects() for target in wanted) if wanted else ""
+    return synth.stream(target.objects for target in wanted) if wanted else ""
 
 
-def _part(part: Sequence[Target]) -> dict[str, dict[str, str]]:
-    return synth.render(target.objects() for target in part)
+def _digest(objects: Sequence[charts.Object]) -> str:
+    """Changes exactly when a file would: a newer berth that makes the same objects renders nothing anew."""
+    text = json.dumps([texts.FORMAT, objects], separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _processes(count: int) -> int:

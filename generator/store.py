@@ -156,7 +156,7 @@ def _build(out: Path, stage: Path, update: Update, old: Lock, pending: Lock | No
     _write(f"{stage}/{lockfile.NAME}", update.lock.dumps().encode())
     if not (out / lockfile.NAME).exists():
         # Marks the folder as output before anything in it could be taken for a spec.
-        empty = Lock(update.lock.berth, update.lock.engine)
+        empty = Lock(update.lock.berth)
         _write(f"{out}/{lockfile.NAME}", empty.dumps().encode())
 
 

@@ -11,6 +11,9 @@ import re
 from functools import lru_cache
 from typing import Any
 
+FORMAT = 1
+"""Raised when the same objects are written in another way, so that all files are rendered again."""
+
 HEADER = "# Rendered by berth: edit the Workspace and render again.\n"
 
 _WORD = r"(?:--)?[A-Za-z/][\w./@%+=-]*(?::[\w./@%+=-]+)*"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from berth import labels
 from generator.charts import gitops, names, network, nodepools, pods, templates, workloads
-from generator.charts.frames import Frame, Object
+from generator.charts.frames import Frame
+from generator.charts.frames import Object as Object
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

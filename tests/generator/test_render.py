@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from generator import bridge, lockfile, render
+from generator import bridge, lockfile, quick, render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -154,6 +154,22 @@ def test_what_did_not_change_is_not_rendered_again(
 
 
 _REAL_MADE = bridge.made
+
+
+@pytest.mark.usefixtures("no_node")
+def test_a_newer_berth_that_makes_the_same_objects_changes_one_line(
+    specs: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.MonkeyPatch.context() as working:
+        working.setattr(bridge, "made", _REAL_MADE)
+        run(specs, out)
+    before = tree(out)
+    monkeypatch.setattr(render, "__version__", "9.9.9")
+    (specs / "notes.yaml").write_text("# kaito.sh\n")
+    assert run(specs, out).rendered == ()
+    after = tree(out)
+    assert {path for path in after if after[path] != before[path]} == {lockfile.NAME}
+    assert after[lockfile.NAME].replace(b"9.9.9", b"0.1.0") == before[lockfile.NAME]
 
 
 def test_only_the_changed_workspace_is_rendered(specs: Path, out: Path) -> None:
@@ -328,3 +344,32 @@ def test_the_same_specs_give_the_same_bytes_anywhere(
     done = berth("render", *paths, "--out", elsewhere, "--jobs", "2", **environment)
     assert done.returncode == 0, done.stderr
     assert tree(elsewhere) == tree(out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["render", "SPECS", "--out", "OUT"], 0),
+        (["render", "--out=OUT", "SPECS"], 0),
+        (["render", "-o", "OUT", "SPECS", "--check"], 0),
+        (["render", "SPECS", "--out", "OTHER"], None),
+        (["render", "SPECS", "--out", "-"], None),
+        (["render", "-", "--out", "OUT"], None),
+        (["render", "SPECS", "--out", "OUT", "--fleet", "nowhere.yaml"], None),
+        (["render", "SPECS", "--out", "OUT", "--jobs", "2"], None),
+        (["render", "SPECS", "--out"], None),
+        (["render", "nowhere", "--out", "OUT"], None),
+        (["render", "--help"], None),
+        (["check", "SPECS", "--out", "OUT"], None),
+        ([], None),
+    ],
+    ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else None,
+)
+def test_the_short_way_is_gone_only_where_nothing_changed(
+    specs: Path, out: Path, arguments: list[str], code: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(specs, out)
+    places = {"SPECS": str(specs), "OUT": str(out), "OTHER": str(out.with_name("other"))}
+    given = [places.get(one, one.replace("OUT", str(out)) if "=" in one else one) for one in arguments]
+    assert quick.render(given) == code
+    assert capsys.readouterr().err == (f"{out}: 0 rendered, 2 unchanged\n" if code == 0 else "")

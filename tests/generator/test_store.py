@@ -14,7 +14,7 @@ from generator.lockfile import Lock, Owned
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-NOTHING = Lock("", "")
+NOTHING = Lock("")
 
 
 def update(folders: Mapping[str, Mapping[str, bytes]], **kept: Owned) -> store.Update:
@@ -22,7 +22,7 @@ def update(folders: Mapping[str, Mapping[str, bytes]], **kept: Owned) -> store.U
         folder: Owned("i", {name: lockfile.sha256(text) for name, text in files.items()})
         for folder, files in folders.items()
     }
-    return store.Update(Lock("0.1.0", "e", folders={**owned, **kept}), folders, {"root.yaml": b"root\n"})
+    return store.Update(Lock("0.1.0", folders={**owned, **kept}), folders, {"root.yaml": b"root\n"})
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -185,8 +185,8 @@ def test_an_edit_by_hand_is_seen(out: Path) -> None:
         "{}",
         "[]",
         '{"format": 99}',
-        '{"format":1,"berth":"","engine":"","fleet":{},"files":{},"folders":{"../x":{"inputs":"","files":{}}}}',
-        '{"format":1,"berth":"","engine":"","fleet":{},"files":{"/etc/x":""},"folders":{}}',
+        '{"format":1,"berth":"","fleet":{},"files":{},"folders":{"../x":{"inputs":"","files":{}}}}',
+        '{"format":1,"berth":"","fleet":{},"files":{"/etc/x":""},"folders":{}}',
     ],
     ids=["nothing", "no record", "a list", "a later format", "a folder outside", "a file outside"],
 )
@@ -197,8 +197,8 @@ def test_a_record_that_is_none_stops_everything(tmp_path: Path, text: str) -> No
 
 
 def test_the_record_is_the_same_for_the_same_content() -> None:
-    one = Lock("v", "e", folders={"b": Owned("i", {"y": "2", "x": "1"}), "a": Owned("i", {})})
-    two = Lock("v", "e", folders={"a": Owned("i", {}), "b": Owned("i", {"x": "1", "y": "2"})})
+    one = Lock("v", folders={"b": Owned("i", {"y": "2", "x": "1"}), "a": Owned("i", {})})
+    two = Lock("v", folders={"a": Owned("i", {}), "b": Owned("i", {"x": "1", "y": "2"})})
     assert one.dumps() == two.dumps()
 
 
