@@ -78,7 +78,7 @@ EDITS = {
         r"deployment-falcon\.yaml: spec\.replicas is 2, rendered as 1",
     ),
     "a field that was added": (
-        replaced(DEPLOYMENT, "spec:\n  min", "spec:\n  paused: true\n  min"),
+        replaced(DEPLOYMENT, "spec:\n  progress", "spec:\n  paused: true\n  progress"),
         r"deployment-falcon\.yaml: spec\.paused was added",
     ),
     "a comment": (
