@@ -127,6 +127,9 @@ def _cells(
     keys = {numbers.key_head(layer) for layer in members}
     values = set() if numbers.mla else {numbers.value_head(layer) for layer in members}
     key_rotation = value_rotation = 0
+    if numbers.window_kind != "none" and any(numbers.recurrent):
+        # the engine's memory of windows and states at once has no rotation
+        return Cells(cells, batch.streams, 0, 0)
     if (
         batch.settings.cache_type_k in QUANTIZED
         and len(keys) == 1

@@ -27,7 +27,6 @@ from berth.engine.tensors import TYPES
 if TYPE_CHECKING:
     from berth.engine.layouts import Layout
     from berth.engine.settings import Batch
-    from berth.engine.tensors import Tensor
 
 MIB = 1024**2
 
@@ -43,6 +42,8 @@ _NEWEST = 12.0
 _CONTEXTS = ((12.0, 768 * MIB), (9.0, 768 * MIB), (8.0, 560 * MIB), (0.0, 400 * MIB))
 """Bytes of the process's own context from a compute capability on."""
 _ROW_PADDING = 512
+_POOL, _POOL_STEP = 32 * MIB, 2 * MIB
+"""For the parts of results that kernels join at the end, and the step in which a pool grows; estimated."""
 _BLOCK_PADDING = 128 - 32
 """CUDA aligns every tensor to 128 bytes where the CPU aligns to 32."""
 
@@ -82,18 +83,15 @@ class Overhead:
 
     def _pool(self, layout: Layout, batch: Batch) -> int:
         """Operands and results of the largest matrix product, in the form that its kernel reads."""
-        tokens = batch.tokens
         largest = 0
-        for tensor in _matrices(layout):
-            rows = tokens if len(tensor.shape) == 2 else tokens * _most_used(layout)
-            inner, outer = tensor.shape[0], tensor.shape[1]
-            if TYPES[tensor.type][1] > 1 and self.integer_products:
+        for inner, outer, quantized, chosen in _products(layout):
+            rows = batch.tokens * chosen
+            if quantized and self.integer_products:
                 need = row_bytes("Q8_1", -(-inner // _ROW_PADDING) * _ROW_PADDING) * rows
             else:
-                converted = TYPES[tensor.type][1] > 1
-                need = 2 * rows * (inner + outer) + (2 * inner * outer if converted else 0)
+                need = 2 * rows * (inner + outer) + (2 * inner * outer if quantized else 0)
             largest = max(largest, need)
-        return -(-(largest + 32 * MIB) // (2 * MIB)) * 2 * MIB
+        return -(-(largest + _POOL) // _POOL_STEP) * _POOL_STEP
 
 
 def half_precision_copies(layout: Layout, batch: Batch) -> int:
@@ -127,26 +125,36 @@ def overhead(gpu_model: str | None) -> Overhead | None:
     return Overhead(_NEWEST)
 
 
-def _matrices(layout: Layout) -> tuple[Tensor, ...]:
-    """The matrices that a whole batch is multiplied with."""
-    return tuple(
-        tensor
-        for tensor in layout.tensors
-        if len(tensor.shape) >= 2 and tensor.name.startswith("blk.") and tensor.name.endswith(".weight")
-    )
-
-
-def _most_used(layout: Layout) -> int:
-    return max(layout.hyperparameters.experts_used, default=1) or 1
+def _products(layout: Layout) -> frozenset[tuple[int, int, bool, int]]:
+    """The matrices that a whole batch is multiplied with: both lengths, quantized or not, rows per token."""
+    known: frozenset[tuple[int, int, bool, int]] | None = layout.__dict__.get("_products")
+    if known is None:
+        used = max(layout.hyperparameters.experts_used, default=1) or 1
+        known = frozenset(
+            (
+                tensor.shape[0],
+                tensor.shape[1],
+                TYPES[tensor.type][1] > 1,
+                1 if len(tensor.shape) == 2 else used,
+            )
+            for tensor in layout.tensors
+            if len(tensor.shape) >= 2 and tensor.name.startswith("blk.") and tensor.name.endswith(".weight")
+        )
+        layout.__dict__["_products"] = known
+    return known
 
 
 def _paddings(layout: Layout) -> int:
-    total = _BLOCK_PADDING * len(layout.tensors)
-    for tensor in layout.tensors:
-        missing = -tensor.shape[0] % _ROW_PADDING
-        if missing and TYPES[tensor.type][1] > 1:
-            total += row_bytes(tensor.type, missing)
-    return total
+    """What CUDA adds to tensors so that rows and tensors start where its kernels want them."""
+    known: int | None = layout.__dict__.get("_paddings")
+    if known is None:
+        known = _BLOCK_PADDING * len(layout.tensors)
+        for tensor in layout.tensors:
+            missing = -tensor.shape[0] % _ROW_PADDING
+            if missing and TYPES[tensor.type][1] > 1:
+                known += row_bytes(tensor.type, missing)
+        layout.__dict__["_paddings"] = known
+    return known
 
 
 def _fused_routing(layout: Layout, batch: Batch) -> int:

@@ -31,10 +31,15 @@ _WIDE_GRAPHS = frozenset({"qwen3next", "qwen35", "qwen35moe"})
 """Architectures for whose graphs the engine reserves more room."""
 _TABLE_SIZES = (1031, 2053, 4099, 8209, 16411, 32771, 65537, 131101, 262147)
 """The sizes of the engine's table of tensors."""
-_ATTEMPTS = ((4, 3, 1), (6, 4, 2), (8, 6, 2))
-"""How much is kept, from little to much: repetitions of one layer, repetitions of several layers, and after
-how many of them the allocator must be back in its state. All layers are built if nothing suffices."""
+_SINGLE = ((4, 1), (6, 2), (8, 2))
+_SEVERAL = ((3, 1), (4, 2), (6, 2))
+"""How many repetitions are kept, of one layer and of several, and after how many of them the allocator must
+be back in its state: from little to much, then all."""
+_TRIES = 5
+"""Replays of a few layers before that of all."""
 
+Levels = tuple[tuple[int, int], ...]
+"""By the first layer of what repeats, how far the lists above are gone down; absent ones start at the top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +47,29 @@ class Chosen:
     """Layers that stand for all."""
 
     layers: tuple[int, ...]
-    checks: tuple[tuple[int, int], ...] = ()
-    """Pairs of layers before which the allocator must be in the same state."""
+    checks: tuple[tuple[int, int, int], ...] = ()
+    """Two layers before which the allocator must be in the same state, and where the repeating starts."""
     weights: tuple[int, ...] = ()
     """How many layers each stands for; empty where all are there."""
 
 
 def compute(layout: Layout, batch: Batch, placement: Placement) -> list[int]:
     """The compute buffer of each GPU and, last, of the host, in bytes."""
-    for attempt in range(len(_ATTEMPTS)):
-        chosen = representative(layout, placement, attempt)
+    # what this model needed before is where the next search starts; the result does not depend on it
+    known: dict[Placement, Levels] = layout.__dict__.setdefault("_levels", {})
+    levels = known.get(placement, ())
+    for _ in range(_TRIES):
+        chosen = representative(layout, placement, levels)
         sizes, states = _replay(layout, batch, placement, chosen)
-        if all(states[later] == states[earlier] for later, earlier in chosen.checks):
+        failed = {start for later, earlier, start in chosen.checks if states[later] != states[earlier]}
+        if not failed:
+            known[placement] = levels
             return sizes
+        merged = dict(levels)
+        for start in failed:
+            merged[start] = merged.get(start, 0) + 1
+        levels = tuple(sorted(merged.items()))
+    known[placement] = tuple((start, _TRIES) for start, _ in levels)
     return compute_all(layout, batch, placement)
 
 
@@ -69,7 +84,7 @@ def _replay(
     numbers = layout.hyperparameters
     build_graph = graphs.graph_of(numbers.architecture)
     build = Builder(layout, batch, kv.cache(numbers, batch), placement, chosen.layers)
-    build.watch = {layer for pair in chosen.checks for layer in pair}
+    build.watch = {layer for later, earlier, _ in chosen.checks for layer in (later, earlier)}
     build_graph(build)
     _check_room(layout, batch, placement, chosen, build)
     alignments = [ALIGNMENT] * (placement.gpus + 1)
@@ -104,16 +119,16 @@ def _check_room(
         )
 
 
-def representative(layout: Layout, placement: Placement, attempt: int = 0) -> Chosen:
+def representative(layout: Layout, placement: Placement, levels: Levels = ()) -> Chosen:
     """Layers that reach the same peak as all of them: of what repeats, a few repetitions."""
-    known: dict[tuple[Placement, int], Chosen] = layout.__dict__.setdefault("_representative", {})
-    key = (placement, attempt)
+    known: dict[tuple[Placement, Levels], Chosen] = layout.__dict__.setdefault("_representative", {})
+    key = (placement, levels)
     if key not in known:
-        known[key] = _choose(layout, placement, attempt)
+        known[key] = _choose(layout, placement, dict(levels))
     return known[key]
 
 
-def _choose(layout: Layout, placement: Placement, attempt: int) -> Chosen:
+def _choose(layout: Layout, placement: Placement, levels: dict[int, int]) -> Chosen:
     kinds = _kinds(layout)
     last = len(kinds) - 1
     if placement.gpus > 1 and layout.hyperparameters.embedding_per_layer:
@@ -122,22 +137,22 @@ def _choose(layout: Layout, placement: Placement, attempt: int) -> Chosen:
     marked: list[Hashable] = [
         (kind, placement.layers[layer], layer == last) for layer, kind in enumerate(kinds)
     ]
-    checks: list[tuple[int, int]] = []
+    checks: list[tuple[int, int, int]] = []
     weights = [1] * len(kinds)
     chosen = list(range(len(kinds)))
     for periods in (range(1, _LONGEST_PERIOD + 1), range(1, 2)):
-        chosen = _shorten(chosen, marked, periods, attempt, checks, weights)
+        chosen = _shorten(chosen, marked, periods, levels, checks, weights)
     kept = set(chosen)
     return Chosen(
         tuple(chosen),
-        tuple(pair for pair in checks if pair[0] in kept and pair[1] in kept),
+        tuple(check for check in checks if check[0] in kept and check[1] in kept),
         tuple(weights[layer] for layer in chosen),
     )
 
 
 def _shorten(
-    chosen: list[int], marked: list[Hashable], periods: range, attempt: int,
-    checks: list[tuple[int, int]], weights: list[int],
+    chosen: list[int], marked: list[Hashable], periods: range, levels: dict[int, int],
+    checks: list[tuple[int, int, int]], weights: list[int],
 ) -> list[int]:  # fmt: skip
     """Drop repetitions of blocks of layers, where most can be dropped.
 
@@ -152,7 +167,7 @@ def _shorten(
             while end < len(chosen) and marked[chosen[end]] == marked[chosen[end - period]]:
                 end += 1
             times = (end - position) // period
-            wanted, cycle = _wanted(times, period, attempt)
+            wanted, cycle = _wanted(times, period, levels.get(chosen[position], 0))
             best = max(best, ((times - wanted) * period, -period, wanted, cycle))
         dropped, period, wanted, cycle = best[0], -best[1], best[2], best[3]
         if dropped <= 0:
@@ -163,7 +178,8 @@ def _shorten(
         final = position + (wanted - 1) * period + dropped
         kept += chosen[position : position + (wanted - 1) * period]
         kept += chosen[final : final + period]
-        checks.append((chosen[final], chosen[position + (wanted - 1 - cycle) * period]))
+        earlier = position + (wanted - 1 - cycle) * period
+        checks.append((chosen[final], chosen[earlier], chosen[position]))
         for offset in range(dropped):
             weights[chosen[position + period + offset % period]] += weights[
                 chosen[position + (wanted - 1) * period + offset]
@@ -172,10 +188,12 @@ def _shorten(
     return kept
 
 
-def _wanted(times: int, period: int, attempt: int) -> tuple[int, int]:
+def _wanted(times: int, period: int, level: int) -> tuple[int, int]:
     """How many repetitions to keep, and after how many the state must recur: it divides what is dropped."""
-    single, several, cycle = _ATTEMPTS[attempt]
-    least = single if period == 1 else several
+    steps = _SINGLE if period == 1 else _SEVERAL
+    if level >= len(steps):
+        return times, 1
+    least, cycle = steps[level]
     return least + (times - least) % cycle, cycle
 
 
