@@ -93,7 +93,7 @@ def run(
         return Outcome(valid=False, notices=tuple(notices))
     with contextlib.nullcontext() if check else store.alone(out):
         outcome, lock = _bring(found, out, lockfile.load(out), check=check, jobs=jobs)
-        if not check:
+        if not check and lock.folders:
             unchanged.remember(out, inputs, lock)
     return Outcome(
         rendered=outcome.rendered,
@@ -112,6 +112,8 @@ def _bring(
     pending = None if check else store.recover(out)
     before = old or Lock("")
     targets = rendering.targets(found)
+    if not targets and not before.folders:
+        return Outcome(notices=("there is no Workspace in what was given",)), before
     edits = list(store.edited(out, before))
     damaged = {path.partition("/")[0] for path in edits if "/" in path}
     stale = [

@@ -182,6 +182,13 @@ def test_only_the_changed_workspace_is_rendered(specs: Path, out: Path) -> None:
     assert changed == {"one", lockfile.NAME}
 
 
+@pytest.mark.usefixtures("no_node")
+def test_where_there_is_no_workspace_nothing_is_written(tmp_path: Path, out: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "empty", out).notices == ("there is no Workspace in what was given",)
+    assert not out.exists()
+
+
 def test_a_workspace_that_left_git_leaves_the_folder(specs: Path, out: Path) -> None:
     run(specs, out)
     (specs / "chat-two.yaml").unlink()
