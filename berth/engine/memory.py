@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from berth import plans
 from berth.engine import kv, replay
 from berth.engine.checks import check_settings
-from berth.engine.devices import Placement, place
+from berth.engine.devices import place
 from berth.engine.overhead import Overhead, overhead
 from berth.engine.settings import PADDING, Batch, Settings
 from berth.engine.weights import weights_by_device
 
 if TYPE_CHECKING:
+    from berth.engine.devices import Placement
     from berth.engine.layouts import Layout
 
 __all__ = [
@@ -68,13 +69,9 @@ def footprint(layout: Layout, settings: Settings, overhead: Overhead | None = No
 @lru_cache(maxsize=16_384)
 def _footprint(same: _Same, settings: Settings, overhead: Overhead | None) -> plans.Memory:
     layout = same.layout
-    check_settings(layout, settings)
-    batch, placement = _engine(layout, settings)
-    weights = _weights(same, placement)
-    cache = _cache(layout, batch, placement)
-    compute = replay.compute(layout, batch, placement)
+    weights, cache, compute, batch = _engine(same, settings)
     extra = overhead.bytes(layout, batch) if overhead is not None else 0
-    host = placement.host
+    host = settings.gpus
     return plans.Memory(
         gpus=tuple(
             plans.GpuMemory(
@@ -84,7 +81,7 @@ def _footprint(same: _Same, settings: Settings, overhead: Overhead | None) -> pl
                 overhead=extra,
                 total=weights[gpu] + cache[gpu] + compute[gpu] + extra,
             )
-            for gpu in range(placement.gpus)
+            for gpu in range(settings.gpus)
         ),
         host=plans.HostMemory(
             weights=weights[host],
@@ -93,6 +90,18 @@ def _footprint(same: _Same, settings: Settings, overhead: Overhead | None) -> pl
             total=weights[host] + cache[host] + compute[host],
         ),
     )
+
+
+@lru_cache(maxsize=16_384)
+def _engine(same: _Same, settings: Settings) -> tuple[list[int], list[int], list[int], Batch]:
+    """Weights, cache and compute buffers by device, which no GPU model changes."""
+    layout = same.layout
+    check_settings(layout, settings)
+    numbers = layout.hyperparameters
+    batch = Batch(settings, numbers.causal)
+    placement = place(numbers.layers, settings.gpus, settings.tensor_split)
+    compute = replay.compute(layout, batch, placement)
+    return _weights(same, placement), _cache(layout, batch, placement), compute, batch
 
 
 def largest_context(
@@ -136,11 +145,6 @@ def largest_context(
         else:
             low = guess + 1
     return low * PADDING
-
-
-def _engine(layout: Layout, settings: Settings) -> tuple[Batch, Placement]:
-    numbers = layout.hyperparameters
-    return Batch(settings, numbers.causal), place(numbers.layers, settings.gpus, settings.tensor_split)
 
 
 @lru_cache(maxsize=4096)
