@@ -1,0 +1,66 @@
+"""The front's application: FastAPI for what is ours, the pass-through below it for the engine's own API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from serving import ui
+from serving.original import Original
+from serving.proxy import Proxy
+from serving.refusals import OPENAI, Refusal
+
+if TYPE_CHECKING:
+    from serving.gate import Gate
+    from serving.settings import Settings
+    from serving.upstream import Upstream
+
+
+def create(gate: Gate, upstream: Upstream, settings: Settings, weights: str) -> FastAPI:
+    """Return the application; `weights` says whether their content was verified."""
+    app = FastAPI(title="berth", openapi_url=None, docs_url=None, redoc_url=None)
+    app.include_router(Original(gate, upstream).router())
+
+    async def readyz() -> Response:
+        """Say whether new requests are wanted, and how far the model is."""
+        state = "draining" if gate.draining else gate.engine.state
+        progress = 1.0 if gate.engine.ready else gate.engine.output.progress
+        detail = {
+            "status": state,
+            "progress": round(progress, 3),
+            "model": settings.alias,
+            "weights": weights,
+        }
+        return JSONResponse(detail, 200 if gate.ready else 503)
+
+    async def health() -> Response:
+        """Say the same in llama-server's words."""
+        if gate.ready:
+            return JSONResponse({"status": "ok"})
+        return _refused(Refusal(503, f"the model is not ready: {gate.engine.state}"))
+
+    async def model(name: str, request: Request) -> Response:
+        """Describe one model, as OpenAI's clients ask for it."""
+        try:
+            gate.keys.identify(request.scope["headers"])
+        except Refusal as refusal:
+            return _refused(refusal)
+        if name.lower() not in settings.names:
+            return _refused(Refusal(404, f"there is no model {name!r}", code="model_not_found"))
+        return JSONResponse({"id": name, "object": "model", "created": 0, "owned_by": "berth"})
+
+    app.add_api_route("/readyz", readyz, methods=["GET"])
+    app.add_api_route("/health", health, methods=["GET"])
+    app.add_api_route("/v1/health", health, methods=["GET"])
+    app.add_api_route("/v1/models/{name:path}", model, methods=["GET"])
+    if settings.ui:
+        app.include_router(ui.router(settings))
+    app.mount("/", Proxy(gate, upstream, settings.names, strict=settings.strict_model))
+    return app
+
+
+def _refused(refusal: Refusal) -> Response:
+    headers = {name.decode(): value.decode() for name, value in refusal.headers()}
+    return Response(refusal.body(OPENAI), refusal.status, headers)
