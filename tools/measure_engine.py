@@ -5,9 +5,9 @@
 
 SITE_PACKAGES is where the engine's wheel is installed (`llama_cpp/` and `bin/ggml-rpc-server` lie there), or
 what `make engine` built (`.venv/engine`). Models come from `tests/data/engine-models.json`, or from the
-catalogue with `--presets`; each is written as a GGUF file with the right header and no weights, and loaded with one or two
-RPC servers standing in for GPUs, or on the CPU alone. `--repeat` measures rows of an existing file again and
-reports every difference.
+catalogue with `--presets`; each is written as a GGUF file with the right header and no weights, and loaded
+with one or two RPC servers standing in for GPUs, or on the CPU alone. `--repeat` measures rows of an
+existing file again and reports every difference.
 """
 
 from __future__ import annotations
