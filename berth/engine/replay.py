@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from berth.engine import graphs, kv
-from berth.engine.graphs.base import Builder
+from berth.engine.graphs.attention import Builder
 from berth.engine.layouts import layer_of
 from berth.engine.scheduler import PIPELINE_COPIES, buffer_sizes
 from berth.errors import InvalidSettings

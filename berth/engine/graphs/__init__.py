@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from berth.engine.graphs import dense, encoders, experts, recurrent, windows
+from berth.engine.graphs import delta, dense, encoders, experts, recurrent, windows
 from berth.errors import UnknownArchitecture
 
 if TYPE_CHECKING:
-    from berth.engine.graphs.base import Architecture
+    from berth.engine.graphs.attention import Architecture
 
 GRAPHS: dict[str, Architecture] = {
     "llama": dense.llama,
@@ -51,9 +51,9 @@ GRAPHS: dict[str, Architecture] = {
     "nemotron_h_moe": recurrent.nemotron_h,
     "lfm2": recurrent.lfm2,
     "lfm2moe": recurrent.lfm2,
-    "qwen35": recurrent.qwen35,
-    "qwen35moe": recurrent.qwen35,
-    "qwen3next": recurrent.qwen35,
+    "qwen35": delta.qwen35,
+    "qwen35moe": delta.qwen35,
+    "qwen3next": delta.qwen35,
     "bert": encoders.bert,
     "nomic-bert": encoders.bert,
     "modern-bert": encoders.modern_bert,

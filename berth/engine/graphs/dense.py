@@ -10,7 +10,8 @@ from berth.engine.graphs.steps import attention, decoder, finish, wanted
 
 if TYPE_CHECKING:
     from berth.engine.graph import Node
-    from berth.engine.graphs.base import Builder
+    from berth.engine.graphs.attention import Builder
+    from berth.engine.graphs.steps import Network
 
 
 def llama(build: Builder) -> None:
@@ -181,11 +182,11 @@ def stablelm(build: Builder) -> None:
     finish(build, norm="norm", bias=False)
 
 
-def _gated(build: Builder):  # type: ignore[no-untyped-def]
+def _gated(build: Builder) -> Network:
     return lambda layer, value: networks.dense(build, value, layer)
 
 
-def _gated_or_experts(build: Builder):  # type: ignore[no-untyped-def]
+def _gated_or_experts(build: Builder) -> Network:
     if build.numbers.experts:
         return lambda layer, value: networks.experts(build, value, layer, normalize=True)
     return _gated(build)

@@ -9,7 +9,7 @@ from berth.engine.graphs import networks
 from berth.engine.graphs.steps import pool, wanted
 
 if TYPE_CHECKING:
-    from berth.engine.graphs.base import Builder
+    from berth.engine.graphs.attention import Builder
 
 
 def bert(build: Builder) -> None:

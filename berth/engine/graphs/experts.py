@@ -10,7 +10,8 @@ from berth.engine.graphs.steps import attention, decoder, finish, finish_normed,
 
 if TYPE_CHECKING:
     from berth.engine.graph import Node
-    from berth.engine.graphs.base import Builder
+    from berth.engine.graphs.attention import Builder
+    from berth.engine.graphs.steps import Network
 
 
 def qwen3moe(build: Builder) -> None:
@@ -157,7 +158,7 @@ def _absorbed(
     return g.concat(absorbed, turned, 0)
 
 
-def _shared_and_routed(build: Builder):  # type: ignore[no-untyped-def]
+def _shared_and_routed(build: Builder) -> Network:
     """Dense layers first, then experts and, where the model has it, a shared one."""
     numbers = build.numbers
 

@@ -8,7 +8,7 @@ from berth.engine import graph as g
 
 if TYPE_CHECKING:
     from berth.engine.graph import Node
-    from berth.engine.graphs.base import Builder
+    from berth.engine.graphs.attention import Builder
 
 SOFTMAX, SIGMOID, SOFTMAX_OF_CHOSEN, SQRT_SOFTPLUS = 1, 2, 3, 4
 """How a router turns scores into weights, numbered as in a file."""

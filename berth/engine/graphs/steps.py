@@ -9,7 +9,7 @@ from berth.engine import graph as g
 
 if TYPE_CHECKING:
     from berth.engine.graph import Node
-    from berth.engine.graphs.base import Builder
+    from berth.engine.graphs.attention import Builder
 
 Attend = Callable[[int, "Node", "Node"], "Node"]
 """(layer, normed tokens, positions) -> what attention adds."""

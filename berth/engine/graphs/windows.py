@@ -10,7 +10,7 @@ from berth.engine.graphs.steps import attention, decoder, finish, finish_normed,
 
 if TYPE_CHECKING:
     from berth.engine.graph import Node
-    from berth.engine.graphs.base import Builder
+    from berth.engine.graphs.attention import Builder
 
 
 def gemma(build: Builder) -> None:
