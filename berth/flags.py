@@ -61,6 +61,7 @@ _OWNED: dict[str, str] = {
     "--op-offload --no-op-offload -bs --backend-sampling": _MEMORY,
     "-mm --mmproj -mmu --mmproj-url --mmproj-auto --no-mmproj --no-mmproj-auto": _MEMORY,
     "--mmproj-offload --no-mmproj-offload --image-min-tokens --image-max-tokens": _MEMORY,
+    "-mmdev --mmproj-device": _MEMORY,
     "--mtmd-batch-max-tokens --video-fps --video-timestamp-interval --video-ffmpeg-dir": _MEMORY,
     "--lora --lora-scaled --lora-init-without-apply": _MEMORY,
     "--control-vector --control-vector-scaled --control-vector-layer-range": _MEMORY,

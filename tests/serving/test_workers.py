@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import pytest
 from berth import argv, plans
 from serving import sockets, workers
 from serving.group import Group
+from tests.serving.processes import DEADLINE_SECONDS, end, free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 RPC_PORT, METRICS_PORT = 50052, 9090
-DEADLINE_SECONDS = 40
 
 
 @dataclass
@@ -94,9 +93,7 @@ def lead(engine: Engine, model_file: Path, tmp_path: Path) -> Iterator[Callable[
     with contextlib.ExitStack() as stack:
 
         def started(*endpoints: str) -> Leader:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1]
+            port = free_port()
             command = argv.llama_server(server(len(endpoints)), str(model_file), endpoints)
             command[command.index("--port") + 1] = str(port)
             with (tmp_path / "leader.log").open("ab") as output:
@@ -138,20 +135,6 @@ def server(nodes: int) -> plans.Server:
         model="smollm2", alias="smollm2", quantization="Q4_1", context_size=4096, parallel=1, gpus=nodes,
         gpu_layers=31, tensor_split=(1,) * nodes if nodes > 1 else (),
     )  # fmt: skip
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def wait_until(holds: Callable[[], bool], what: str, seconds: float = DEADLINE_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds:.0f} s: {what}")
-        time.sleep(0.05)
 
 
 def test_a_worker_is_healthy_while_its_rpc_server_listens(start: Callable[..., Node]) -> None:
