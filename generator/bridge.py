@@ -17,6 +17,7 @@ import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,11 @@ class Chart:
 
     id: str
     objects: Sequence[Object]
+
+    @cached_property
+    def text(self) -> str:
+        """The objects as JSON: what is sent to Node, and what a digest of them is made from."""
+        return json.dumps(self.objects, separators=(",", ":"))
 
 
 def made(charts: Iterable[Chart]) -> Iterator[list[Object]]:
@@ -77,10 +83,10 @@ def _parts(charts: Iterable[Chart]) -> Iterator[list[Chart]]:
 
 
 def _call(part: Sequence[Chart]) -> list[list[Object]]:
-    text = json.dumps([{"id": chart.id, "objects": chart.objects} for chart in part], ensure_ascii=False)
+    text = ",".join(f'{{"id":{json.dumps(chart.id)},"objects":{chart.text}}}' for chart in part)
     batch = _started()
     try:
-        answer: list[list[Object]] = json.loads(batch(text))
+        answer: list[list[Object]] = json.loads(batch(f"[{text}]"))
     except Exception as error:
         raise BridgeError(f"cdk8s could not make the objects: {error}") from error
     return answer

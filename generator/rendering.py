@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import multiprocessing
 import os
 from dataclasses import dataclass
@@ -24,12 +23,12 @@ WORKSPACES_A_PROCESS = 400
 class Target:
     """One Workspace's objects, the folder that they go to, and a digest of the files that they become."""
 
-    objects: synth.Folder
+    chart: bridge.Chart
     inputs: str
 
     @property
     def folder(self) -> str:
-        return self.objects.path
+        return self.chart.id
 
 
 def targets(found: Study) -> list[Target]:
@@ -39,9 +38,9 @@ def targets(found: Study) -> list[Target]:
         plan, workspace = subject.plan, subject.workspace
         if plan is None or workspace is None:
             continue
-        objects = charts.objects(plan, workspace, found.fleet)
-        path = synth.folder_name(workspace.namespace, workspace.name)
-        made.append(Target(synth.Folder(path, objects), _digest(objects)))
+        folder = synth.folder_name(workspace.namespace, workspace.name)
+        chart = bridge.Chart(folder, charts.objects(plan, workspace, found.fleet))
+        made.append(Target(chart, _digest(chart)))
     return sorted(made, key=lambda target: target.folder)
 
 
@@ -49,7 +48,7 @@ def files(stale: Sequence[Target], jobs: int | None = None) -> dict[str, dict[st
     """Return the text of every file by folder and name; nothing to do starts nothing."""
     if not stale:
         return {}
-    folders = [target.objects for target in stale]
+    folders = [target.chart for target in stale]
     processes = min(jobs or _processes(len(folders)), len(folders))
     forks = "fork" in multiprocessing.get_all_start_methods() and not bridge.running()
     if processes < 2 or not forks:
@@ -62,13 +61,12 @@ def files(stale: Sequence[Target], jobs: int | None = None) -> dict[str, dict[st
 
 def stream(wanted: Sequence[Target]) -> str:
     """Return everything as one text."""
-    return synth.stream(target.objects for target in wanted) if wanted else ""
+    return synth.stream(target.chart for target in wanted) if wanted else ""
 
 
-def _digest(objects: Sequence[charts.Object]) -> str:
+def _digest(chart: bridge.Chart) -> str:
     """Changes exactly when a file would: a newer berth that makes the same objects renders nothing anew."""
-    text = json.dumps([texts.FORMAT, objects], separators=(",", ":"))
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"sha256:{hashlib.sha256(f'{texts.FORMAT} {chart.text}'.encode()).hexdigest()[:16]}"
 
 
 def _processes(count: int) -> int:

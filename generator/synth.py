@@ -5,14 +5,13 @@ Deterministic: the same objects give the same bytes. Nothing here touches the di
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from berth.errors import BerthError
 from generator import bridge, texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from generator.charts.frames import Object
 
@@ -21,14 +20,6 @@ KUSTOMIZATION = "kustomization.yaml"
 
 class CollisionError(BerthError):
     """Two objects would be one file."""
-
-
-@dataclass(frozen=True)
-class Folder:
-    """The objects of one Workspace in apply order, and the folder that they are written to."""
-
-    path: str
-    objects: Sequence[Object]
 
 
 def folder_name(namespace: str | None, name: str) -> str:
@@ -43,8 +34,8 @@ def folder_name(namespace: str | None, name: str) -> str:
     return name if namespace is None else f"{namespace}_{name}"
 
 
-def render(folders: Iterable[Folder]) -> dict[str, dict[str, str]]:
-    """Return the text of every file, by its folder and its name there.
+def render(folders: Iterable[bridge.Chart]) -> dict[str, dict[str, str]]:
+    """Return the text of every file, by its folder and its name there; a chart's id is its folder.
 
     Raises:
         BridgeError: Node or cdk8s does not work.
@@ -59,22 +50,16 @@ def render(folders: Iterable[Folder]) -> dict[str, dict[str, str]]:
     return made
 
 
-def stream(folders: Iterable[Folder]) -> str:
+def stream(folders: Iterable[bridge.Chart]) -> str:
     """Return everything as one text, Workspace by Workspace in apply order."""
     return texts.stream([thing for _, objects in _made(folders) for thing in objects])
 
 
-def _made(folders: Iterable[Folder]) -> Iterator[tuple[str, list[Object]]]:
+def _made(folders: Iterable[bridge.Chart]) -> Iterator[tuple[str, list[Object]]]:
     """Yield each folder's path with its objects as cdk8s made them."""
-    paths: list[str] = []
-
-    def charts() -> Iterator[bridge.Chart]:
-        for folder in folders:
-            paths.append(folder.path)
-            yield bridge.Chart(folder.path, folder.objects)
-
-    for index, objects in enumerate(bridge.made(charts())):
-        yield paths[index], objects
+    charts = list(folders)
+    for chart, objects in zip(charts, bridge.made(charts), strict=True):
+        yield chart.id, objects
 
 
 def file_name(thing: Object) -> str:

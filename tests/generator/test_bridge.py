@@ -56,11 +56,11 @@ def test_many_charts_keep_their_order() -> None:
 
 def test_two_objects_of_one_name_are_told() -> None:
     with pytest.raises(synth.CollisionError, match="two objects of c would be one file"):
-        synth.render([synth.Folder("c", [thing(), thing(data={})])])
+        synth.render([bridge.Chart("c", [thing(), thing(data={})])])
 
 
 def test_objects_of_one_name_in_two_folders_are_two_files() -> None:
-    made = synth.render([synth.Folder(name, [thing()]) for name in ("a", "b")])
+    made = synth.render([bridge.Chart(name, [thing()]) for name in ("a", "b")])
     assert {folder: sorted(files) for folder, files in made.items()} == {
         "a": ["configmap-a.yaml", "kustomization.yaml"],
         "b": ["configmap-a.yaml", "kustomization.yaml"],
