@@ -132,16 +132,16 @@ def _cells(
         return Cells(cells, batch.streams, 0, 0)
     if (
         batch.settings.cache_type_k in QUANTIZED
-        and len(keys) == 1
+        and len(keys - {0}) == 1
         and numbers.key_head(0) % _ROTATION_STEP == 0
     ):
-        (head,) = keys
+        (head,) = keys - {0}
         key_rotation = _ROTATION_STEP
         while head % (2 * key_rotation) == 0:
             key_rotation *= 2
     if (
         batch.settings.cache_type_v in QUANTIZED
-        and len(values) == 1
+        and len(values - {0}) == 1
         and numbers.value_head(0) % _ROTATION_STEP == 0
     ):
         value_rotation = _ROTATION_STEP

@@ -15,7 +15,7 @@ from berth.engine import graphs, kv
 from berth.engine.graphs.attention import Builder
 from berth.engine.layouts import layer_of
 from berth.engine.scheduler import PIPELINE_COPIES, buffer_sizes
-from berth.errors import InvalidSettings
+from berth.errors import InvalidGguf, InvalidSettings
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -85,7 +85,10 @@ def _replay(
     build_graph = graphs.graph_of(numbers.architecture)
     build = Builder(layout, batch, kv.cache(numbers, batch), placement, chosen.layers)
     build.watch = {layer for later, earlier, _ in chosen.checks for layer in (later, earlier)}
-    build_graph(build)
+    try:
+        build_graph(build)
+    except (ArithmeticError, IndexError, ValueError) as error:
+        raise InvalidGguf(f"the numbers of this {numbers.architecture} do not fit its tensors") from error
     _check_room(layout, batch, placement, chosen, build)
     alignments = [ALIGNMENT] * (placement.gpus + 1)
     copies = PIPELINE_COPIES if placement.gpus > 1 else 1

@@ -8,12 +8,13 @@ from berth.engine import graph as g
 from berth.engine.graph import F16, F32, I64, Node
 from berth.engine.graphs.base import Base, given
 from berth.engine.kv import source_layer
+from berth.errors import InvalidGguf
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from berth.engine.devices import Placement
-    from berth.engine.kv import Cache, Cells
+    from berth.engine.kv import Cache, Cells, LayerCache
     from berth.engine.layouts import Layout
     from berth.engine.settings import Batch
 
@@ -141,16 +142,20 @@ class Builder(Base):
         self.expand(g.set_rows(g.reshape(store, 1, count), single, rows))
 
     def _key_store(self, layer: int, memory: Memory) -> Node:
-        entry = self.cache.layers[layer]
-        assert entry is not None
         cells = memory.cells
-        return self.kept("k", layer, self.batch.key_type, entry.key_width, cells.cells, cells.streams)
+        width = self._entry(layer).key_width
+        return self.kept("k", layer, self.batch.key_type, width, cells.cells, cells.streams)
 
     def _value_store(self, layer: int, memory: Memory) -> Node:
-        entry = self.cache.layers[layer]
-        assert entry is not None
         cells = memory.cells
-        return self.kept("v", layer, self.batch.value_type, entry.value_width, cells.cells, cells.streams)
+        width = self._entry(layer).value_width
+        return self.kept("v", layer, self.batch.value_type, width, cells.cells, cells.streams)
+
+    def _entry(self, layer: int) -> LayerCache:
+        entry = self.cache.layers[layer] if layer >= 0 else None
+        if entry is None:
+            raise InvalidGguf(f"layer {layer} is read from, and keeps no keys and values")
+        return entry
 
     def _read(self, source: int, layer: int, memory: Memory) -> tuple[Node, Node]:
         """The cache as keys and values by head; `source` owns it, `layer` says how it is cut."""

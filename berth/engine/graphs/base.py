@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from berth.engine import graph as g
 from berth.engine.graph import F32, I32, Graph, Node
+from berth.errors import InvalidGguf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,7 +80,9 @@ class Base:
         """A tensor of the model outside its layers; on the output's device unless another is named."""
         node = self._weights.get(name)
         if node is None:
-            tensor = self.layout.by_name[name]
+            tensor = self.layout.by_name.get(name)
+            if tensor is None:
+                raise InvalidGguf(f"the tensor {name} is missing, which {self.numbers.architecture} needs")
             node = g.leaf(tensor.type, *tensor.shape)
             node.external = node.weight = node.seen = True
             node.device = self.placement.output if device is None else device

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from berth.engine import graph as g
+from berth.errors import InvalidGguf
 
 if TYPE_CHECKING:
     from berth.engine.graph import Node
@@ -59,6 +60,8 @@ def experts(
     numbers = build.numbers
     count = numbers.experts
     used = used or numbers.experts_used[layer]
+    if not 0 < used <= count:
+        raise InvalidGguf(f"layer {layer} uses {used} of {count} experts")
     scale = numbers.expert_weights_scale if scale is None else scale
     width, tokens = value.ne[0], value.ne[1]
     if logits is None:

@@ -16,7 +16,7 @@ from berth.engine.devices import place
 from berth.engine.layouts import Layout
 from berth.engine.memory import Settings, footprint, largest_context
 from berth.engine.settings import CACHE_TYPES, Batch
-from berth.errors import InvalidSettings, UnknownArchitecture
+from berth.errors import InvalidGguf, InvalidSettings, UnknownArchitecture
 from tests.berth.engine import shared
 
 MIB = 1024**2
@@ -84,6 +84,38 @@ def test_an_unknown_architecture_is_never_guessed() -> None:
     numbers = replace(known.hyperparameters, architecture="llama5")
     with pytest.raises(UnknownArchitecture, match=r"llama5.*known are.*llama"):
         footprint(Layout(numbers, known.tensors), Settings(4096))
+
+
+def _without(layout: Layout, *names: str) -> Layout:
+    return Layout(
+        layout.hyperparameters, tuple(tensor for tensor in layout.tensors if tensor.name not in names)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "dropped", "reason"),
+    [
+        pytest.param("llama-2-7b", {}, "blk.3.attn_k.weight", "blk.3.attn_k.weight is missing",
+                     id="a layer without keys"),
+        pytest.param("mixtral-8x7b", {"experts_used": (9,) * 32}, "", "uses 9 of 8",
+                     id="more experts than it has"),
+        pytest.param("granite-4.0-h-tiny", {"ssm_rank": 0}, "", "do not fit", id="a mixer without heads"),
+    ],
+)  # fmt: skip
+def test_a_model_that_makes_no_sense_is_refused(
+    name: str, changes: dict[str, object], dropped: str, reason: str
+) -> None:
+    layout = _without(shared.layout(name), dropped)
+    numbers = replace(layout.hyperparameters, **changes)  # type: ignore[arg-type]
+    with pytest.raises(InvalidGguf, match=reason):
+        footprint(Layout(numbers, layout.tensors), Settings(4096))
+
+
+def test_heads_of_no_length_end_in_an_answer() -> None:
+    layout = shared.layout("llama-2-7b")
+    numbers = replace(layout.hyperparameters, key_length=0, key_length_swa=0)
+    settings = Settings(4096, cache_type_k="q8_0", cache_type_v="q8_0")
+    assert footprint(Layout(numbers, layout.tensors), settings).gpus[0].weights > 0
 
 
 @pytest.mark.parametrize(
