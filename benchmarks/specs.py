@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -39,13 +40,12 @@ def scratch() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
 
 
-def run(
-    *arguments: str, cache: Path, node: str | None = None, expected: int = 0
-) -> tuple[float, subprocess.CompletedProcess[str]]:
-    """Run a Python program with its own cache folder; return its seconds and what it said."""
+def run(*arguments: str, cache: Path, node: str | None = None, expected: int = 0) -> tuple[float, float]:
+    """Run a Python program with its own cache folder; return seconds on the clock and seconds of CPU."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
     if node is not None:
         environment["JSII_NODE"] = node
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False
@@ -53,7 +53,9 @@ def run(
     seconds = time.perf_counter() - start
     if done.returncode != expected:
         raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return seconds, done
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, cpu
 
 
 def report(title: str, seconds: dict[str, list[float]], target: str) -> None:
@@ -61,7 +63,7 @@ def report(title: str, seconds: dict[str, list[float]], target: str) -> None:
     print(title)
     for name, runs in seconds.items():
         shown = "  ".join(f"{one:6.2f}" for one in runs)
-        print(f"  {name:34} median {_median(runs):6.2f} s   runs {shown}")
+        print(f"  {name:38} median {_median(runs):6.2f} s   runs {shown}")
     print(f"  target: {target}")
 
 
