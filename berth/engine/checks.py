@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 _LARGEST_CONTEXT = 2**31 - 1
 _LARGEST_BATCH = 2**20
 _FUSED_HEADS = frozenset({40, 64, 72, 80, 96, 112, 128, 256})
-"""Lengths of heads that CUDA's flash attention knows; a few more depend on how heads are grouped."""
+"""Lengths of heads, the same for keys and values, that CUDA's flash attention knows."""
+_GROUPED_HEADS = {(192, 128): 8, (320, 256): 32, (512, 512): 2, (576, 512): 2}
+"""Lengths of keys and values that it knows where so many queries share a key: 2 for at least two, else a
+multiple."""
 _MEAN = 1
 """The number of mean pooling in a file."""
 _NO_FUSED_TYPES = frozenset({"iq4_nl"})
@@ -110,22 +113,27 @@ def _check_pooling(layout: Layout, settings: Settings) -> None:
         )
 
 
-def _flash_attention(layout: Layout, settings: Settings) -> list[str]:
+def flash_attention_on_cuda(layout: Layout, settings: Settings) -> str | None:
+    """Why CUDA has no flash attention for a model with these cache types, None where it has.
+
+    The engine would then compute attention on the host, or leave flash attention out where it may choose.
+    """
     numbers = layout.hyperparameters
-    found: list[str] = []
     for kind in sorted({settings.cache_type_k, settings.cache_type_v} & _NO_FUSED_TYPES):
-        found.append(
-            f"CUDA has no flash attention for a {kind} cache: attention would be computed on the host"
-        )
-    lengths = {
-        numbers.key_head(layer)
-        for layer in range(numbers.main_layers)
-        if numbers.heads[layer] and not numbers.recurrent[layer]
-    }
-    odd = sorted(length for length in lengths if length not in _FUSED_HEADS | {192, 320, 512, 576})
-    if odd:
-        found.append(
-            f"CUDA has no flash attention for heads of length {odd[0]}: "
-            "attention would be computed on the host"
-        )
-    return found
+        return f"CUDA has no flash attention for a {kind} cache"
+    for layer in range(numbers.main_layers):
+        if not numbers.heads[layer] or numbers.recurrent[layer] or not numbers.kv_heads[layer]:
+            continue
+        key, value = numbers.key_head(layer), numbers.value_head(layer)
+        if key == value and key in _FUSED_HEADS:
+            continue
+        least = _GROUPED_HEADS.get((key, value))
+        shared = numbers.heads[layer] // numbers.kv_heads[layer]
+        if least is None or shared < least or (least > 2 and shared % least):
+            return f"CUDA has no flash attention for heads of {key} (keys) and {value} (values)"
+    return None
+
+
+def _flash_attention(layout: Layout, settings: Settings) -> list[str]:
+    reason = flash_attention_on_cuda(layout, settings)
+    return [] if reason is None else [f"{reason}: attention would be computed on the host"]

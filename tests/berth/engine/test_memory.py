@@ -142,12 +142,23 @@ def test_settings_with_which_the_engine_would_not_start_are_refused(
         footprint(shared.layout("llama-2-7b"), settings)
 
 
-def test_what_runs_badly_is_told() -> None:
-    layout = shared.layout("llama-2-7b")
-    assert memory.check_settings(layout, Settings(4096)) == []
-    told = memory.check_settings(layout, Settings(4096, cache_type_k="iq4_nl", cache_type_v="iq4_nl"))
-    assert "iq4_nl" in told[0]
-    assert "host" in memory.check_settings(shared.layout("bge-small-en-v1.5"), Settings(512))[0]
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        pytest.param("llama-2-7b", "f16", None, id="usual heads"),
+        pytest.param("gemma-4-e4b", "q8_0", None, id="heads of 512 that share keys"),
+        pytest.param("deepseek-r1", "f16", None, id="latent attention"),
+        pytest.param("mistral-small-4", "f16", None, id="latent attention of 320"),
+        pytest.param("bge-small-en-v1.5", "f16", "heads of 32", id="short heads"),
+        pytest.param("llama-2-7b", "iq4_nl", "iq4_nl cache", id="a cache type that no kernel reads"),
+    ],
+)
+def test_what_cuda_cannot_fuse_is_told(name: str, kind: str, expected: str | None) -> None:
+    settings = Settings(4096, cache_type_k=kind, cache_type_v=kind)
+    told = memory.check_settings(shared.layout(name), settings)
+    assert (told == []) if expected is None else (expected in told[0])
+    off = replace(settings, flash_attention=False, cache_type_v="f16", cache_type_k="f16")
+    assert memory.check_settings(shared.layout(name), off) == []
 
 
 @pytest.mark.parametrize(
