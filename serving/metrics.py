@@ -35,7 +35,7 @@ class Metrics:
     """Of one model; a key's label is its name, never the key."""
 
     def __init__(self, model: str, weights: str = "Unpinned") -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.model = model
         labels = ("model", "key")

@@ -113,8 +113,9 @@ class FairQueue:
             place = self._queues[key].popleft()
             self._forget_empty(key)
             self.waiting -= 1
-            self._count(key)
-            place.set_result(None)
+            if not place.done():  # else its client left in this moment
+                self._count(key)
+                place.set_result(None)
 
     def _leave_queue(self, key: str, place: asyncio.Future[None]) -> None:
         if place in self._queues.get(key, ()):
@@ -132,7 +133,8 @@ class FairQueue:
         place = self._queues[largest].pop()
         self._forget_empty(largest)
         self.waiting -= 1
-        place.set_exception(self._full())
+        if not place.done():
+            place.set_exception(self._full())
         return True
 
     def _forget_empty(self, key: str) -> None:

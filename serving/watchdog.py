@@ -23,12 +23,14 @@ class Watch:
         self.limit_seconds = limit_seconds
         self._clock = clock
         self._mark: Hashable = None
+        self._owing = False
         self._since = clock()
 
     def look(self, *, owing: bool, mark: Hashable) -> bool:
         """Return whether the engine hangs: it owes something, and `mark` has not moved for too long."""
         now = self._clock()
-        if not owing or mark != self._mark:
+        rested, self._owing = not self._owing, owing
+        if rested or not owing or mark != self._mark:
             self._mark, self._since = mark, now
             return False
         return now - self._since > self.limit_seconds
