@@ -167,7 +167,7 @@ def from_header(name: str, *headers: Header) -> Model:
     metadata = min(headers, key=lambda header: header.split_number).metadata
     task = _task(metadata, numbers.architecture)
     trained = numbers.trained_context
-    quantization = str(_FILE_TYPES.get(metadata.get("general.file_type", -1), "as in the file"))
+    quantization = str(FILE_TYPES.get(metadata.get("general.file_type", -1), "as in the file"))
     return Model(
         name=name,
         title=str(metadata.get("general.name", name)),
@@ -188,7 +188,7 @@ def from_header(name: str, *headers: Header) -> Model:
     )
 
 
-_FILE_TYPES = {
+FILE_TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
     12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K",
     25: "IQ4_NL", 30: "IQ4_XS", 32: "BF16", 38: "MXFP4_MOE",
