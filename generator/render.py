@@ -220,7 +220,7 @@ def _refuse_overlap(paths: Sequence[str], out: Path) -> None:
     for path in paths:
         real = Path(path).resolve()
         if path != "-" and (real == place or place in real.parents):
-            raise OutputError(f"--out {out} holds the specs of {path}; name a folder of its own, say `rendered`")
+            raise OutputError(f"--out {out} holds the specs of {path}; name a folder of its own")
 
 
 def _say(line: str) -> None:
