@@ -70,9 +70,9 @@ class Kubectl:
             pytest.fail(f"kubectl {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}")
         return Result(done.returncode, done.stdout, done.stderr)
 
-    def get(self, *arguments: str) -> Any:
+    def get(self, *arguments: str, stdin: str | None = None) -> Any:
         """Return an object or a list as data."""
-        return self("get", *arguments, "-o", "json").json()
+        return self("get", *arguments, "-o", "json", stdin=stdin).json()
 
 
 def find_programs() -> dict[str, Path] | str:
@@ -171,12 +171,9 @@ def run(stack: contextlib.ExitStack, log: Path, command: Sequence[str | Path]) -
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    """End it at once: nothing of it is wanted any more."""
+    process.kill()
+    process.wait()
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -154,11 +154,10 @@ def test_the_command_line_takes_the_same(case: str) -> None:
     assert not [problem.message for problem in problems if problem.severity == "error"]
 
 
-@pytest.mark.parametrize("version", ["v1alpha1", "v1beta1"])
 @pytest.mark.parametrize("case", REFUSED)
-def test_it_refuses(cluster: Kubectl, case: str, version: str) -> None:
+def test_it_refuses(cluster: Kubectl, case: str) -> None:
     changes, reason = REFUSED[case]
-    document = json.dumps(workspace(version, **changes))
+    document = json.dumps(workspace("v1beta1", **changes))
     result = cluster(
         "create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=document, check=False
     )
