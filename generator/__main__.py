@@ -8,11 +8,16 @@ import sys
 
 def main() -> None:
     """Run the command line; exit codes are 0 fine, 1 problems, 2 could not run."""
-    from generator import cli
+    from generator import quick
 
     # A short-lived process: collecting cycles of a thousand small documents costs more than it frees.
     gc.set_threshold(200_000, 50, 1_000)
-    sys.exit(cli.run(sys.argv[1:]))
+    code = quick.render(sys.argv[1:])
+    if code is None:
+        from generator import cli
+
+        code = cli.run(sys.argv[1:])
+    sys.exit(code)
 
 
 if __name__ == "__main__":
