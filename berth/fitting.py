@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from berth.engine import memory as engine
+from berth.engine.checks import flash_attention_on_cuda
 from berth.engine.devices import MOST_GPUS
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from berth.models import Model
     from berth.plans import Memory
 
+DEFAULT_PARALLEL = 4
+"""Slots served at once; four keep a GPU busy while each still gets a useful context."""
 MOST_NODES_PER_REPLICA = 8
 """More would put a network hop between a handful of layers; no published model needs it."""
 SMALLEST_CONTEXT = 256
@@ -43,6 +46,8 @@ class Demand:
     batch: int = 2048
     ubatch: int = 512
     embeddings: bool = False
+    flash_attention: bool = True
+    """Off where CUDA has none for the model's heads: attention would be computed on the host."""
 
     @property
     def wanted_context(self) -> int:
@@ -56,12 +61,46 @@ class Demand:
             parallel=self.parallel,
             cache_type_k=self.cache_type_k,
             cache_type_v=self.cache_type_v,
+            flash_attention=self.flash_attention,
             ubatch=self.ubatch,
             batch=self.batch,
             embeddings=self.embeddings,
             gpus=gpus,
             tensor_split=(1,) * gpus if gpus > 1 else (),
         )
+
+
+def demand(
+    model: Model,
+    quantization: str,
+    *,
+    context_size: int | Literal["auto"],
+    parallel: int = DEFAULT_PARALLEL,
+    cache_type_k: str = "f16",
+    cache_type_v: str = "f16",
+) -> Demand:
+    """Return what a replica of a model asks, with the batch that its task needs.
+
+    An encoder sees a whole text at once, so its batch holds the longest one that a slot takes.
+    """
+    embeds = model.task in ("embedding", "rerank")
+    longest = model.trained_context if context_size == "auto" else min(context_size, model.trained_context)
+    batch = max(512, longest) if embeds else 2048
+    made = Demand(
+        model=model,
+        model_digest=model.digest,
+        quantization=quantization,
+        layout=model.layout(quantization),
+        context_size=context_size,
+        parallel=parallel,
+        cache_type_k=cache_type_k,
+        cache_type_v=cache_type_v,
+        batch=batch,
+        ubatch=batch if embeds else 512,
+        embeddings=embeds,
+    )
+    fused = flash_attention_on_cuda(made.layout, made.settings(made.wanted_context, gpus=1)) is None
+    return made if fused else replace(made, flash_attention=False)
 
 
 @dataclass(frozen=True, slots=True)

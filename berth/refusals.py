@@ -65,8 +65,14 @@ def by_the_engine(demand: Demand) -> tuple[Problem, ...]:
         path = ("inference", "preset", "name")
         return (Problem(path, demand.model.name, str(error), fix, rule="architecture"),)
     except InvalidSettings as error:
-        return (Problem(_OURS, None, str(error), "change it", rule="settings"),)
+        return (invalid_settings(error),)
     return ()
+
+
+def invalid_settings(error: InvalidSettings) -> Problem:
+    """Say why the engine would not start with the settings that the spec asks for."""
+    fix = "write other cacheTypeK and cacheTypeV, contextSize or parallel"
+    return Problem(_OURS, None, str(error), fix, rule="settings")
 
 
 def no_weights(demand: Demand) -> Problem:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from berth import choosing, fitting, refusals, weights
-from berth.errors import NoFit, UnknownInstanceType, UnknownModel, UnknownQuantization
+from berth.errors import InvalidSettings, NoFit, UnknownInstanceType, UnknownModel, UnknownQuantization
 from berth.fitting import Demand, Fit
 from berth.fleet import Fleet
 from berth.plans import Cost, EngineVariant, NodeRequest, Plan, Server
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from berth.problems import Problem
     from berth.workspaces import Workspace
 
-DEFAULT_PARALLEL = 4
-"""Slots served at once; four keep a GPU busy while each still gets a useful context."""
 NODE_DISK_FOR_SYSTEM = 40 * GIB
 """Of a node's own disk: operating system, the engine's images, logs. An allowance, not measured."""
 
@@ -55,6 +53,15 @@ def decide(workspace: Workspace, catalog: Catalog, fleet: Fleet) -> Decision:
     instance = _named_instance(workspace, catalog, found)
     if demand is None or found:
         raise NoFit(found)
+    try:
+        return _placed(workspace, demand, instance, catalog, fleet)
+    except InvalidSettings as error:
+        raise NoFit([refusals.invalid_settings(error)]) from None
+
+
+def _placed(
+    workspace: Workspace, demand: Demand, instance: InstanceType | None, catalog: Catalog, fleet: Fleet
+) -> Decision:
     most_nodes = _most_nodes(workspace, fleet)
     if instance is not None:
         tried = fitting.attempts(demand, instance, most_nodes)
@@ -88,27 +95,17 @@ def _demand(workspace: Workspace, catalog: Catalog, found: list[Problem]) -> Dem
     quantization = _quantization(ours.quantization, model, found)
     if quantization is None:
         return None
-    parallel = ours.parallel or DEFAULT_PARALLEL
-    embeds = model.task in ("embedding", "rerank")
-    context = ours.context_size or model.default_context
-    # An encoder sees a whole text at once, so its batch must hold the longest one that a slot takes.
-    longest = model.trained_context if context == "auto" else context
-    batch = max(512, min(longest, model.trained_context)) if embeds else 2048
-    found += refusals.cache_types(ours.cache_type_k or "f16", ours.cache_type_v or "f16")
+    key, value = ours.cache_type_k or "f16", ours.cache_type_v or "f16"
+    found += refusals.cache_types(key, value)
     if found:
         return None
-    demand = Demand(
-        model=model,
-        model_digest=model.digest,
-        quantization=quantization,
-        layout=model.layout(quantization),
-        context_size=context,
-        parallel=parallel,
-        cache_type_k=ours.cache_type_k or "f16",
-        cache_type_v=ours.cache_type_v or "f16",
-        batch=batch,
-        ubatch=batch if embeds else 512,
-        embeddings=embeds,
+    demand = fitting.demand(
+        model,
+        quantization,
+        context_size=ours.context_size or model.default_context,
+        parallel=ours.parallel or fitting.DEFAULT_PARALLEL,
+        cache_type_k=key,
+        cache_type_v=value,
     )
     found += refusals.by_the_engine(demand)
     return None if found else demand
@@ -183,6 +180,7 @@ def _plan(
         ubatch=demand.ubatch,
         cache_type_k=demand.cache_type_k,
         cache_type_v=demand.cache_type_v,
+        flash_attention=demand.flash_attention,
         gpu_layers=demand.layout.hyperparameters.layers + 1,
         gpus=fit.gpus,
         tensor_split=(1,) * fit.gpus if fit.gpus > 1 else (),

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from berth import catalog, choosing, fitting
 from berth.errors import CatalogError, UnknownInstanceType, UnknownModel
 from berth.quantities import gib
-from berth.sizing import DEFAULT_PARALLEL
 from generator import terminal
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def _explain_model(model: Model, known: Catalog, as_json: bool) -> None:
         mark = "*" if quantization == model.default_quantization else " "
         size = gib(_size(model, quantization))
         print(f"   {mark} {quantization:<8} {size:>10}  {file.location or 'no published file is known'}")
-    print(f"  cheapest fit at {DEFAULT_PARALLEL} slots of {model.default_context} tokens")
+    print(f"  cheapest fit at {fitting.DEFAULT_PARALLEL} slots of {model.default_context} tokens")
     for cloud, choice in fitting_types.items():
         fit = choice.fit
         gpus = f"{fit.gpus} of {fit.instance.gpu_count} × {fit.instance.gpu_model}"
@@ -134,20 +133,7 @@ def _explain_instance(instance: InstanceType, as_json: bool) -> None:
 
 
 def _cheapest_by_cloud(model: Model, known: Catalog) -> dict[str, choosing.Choice]:
-    quantization = model.default_quantization
-    embeds = model.task in ("embedding", "rerank")
-    batch = max(512, model.default_context) if embeds else 2048
-    demand = fitting.Demand(
-        model=model,
-        model_digest=model.digest,
-        quantization=quantization,
-        layout=model.layout(quantization),
-        context_size=model.default_context,
-        parallel=DEFAULT_PARALLEL,
-        batch=batch,
-        ubatch=batch if embeds else 512,
-        embeddings=embeds,
-    )
+    demand = fitting.demand(model, model.default_quantization, context_size=model.default_context)
     instances = known.instance_types.values()
     found = {}
     for cloud in sorted({instance.cloud for instance in instances}):

@@ -269,3 +269,18 @@ def test_more_context_or_slots_never_needs_less(context: int, parallel: int, mor
     assert grown.gpus_per_replica >= less.gpus_per_replica
     total = sum(gpu.total for gpu in less.memory.gpus), sum(gpu.total for gpu in grown.memory.gpus)
     assert total[1] >= total[0]
+
+
+def test_heads_without_a_cuda_kernel_are_planned_without_flash_attention() -> None:
+    made = plan(preset="bge-small-en-v1.5", instance="Standard_NC4as_T4_v3")
+    assert made.server is not None
+    assert not made.server.flash_attention
+    ordinary = plan(preset="nomic-embed-text-v1.5", instance="Standard_NC4as_T4_v3").server
+    assert ordinary is not None
+    assert ordinary.flash_attention
+
+
+def test_settings_at_which_the_engine_aborts_are_a_problem_of_the_spec() -> None:
+    problem = refusal(preset="phi-4", instance="Standard_NC24ads_A100_v4", cacheTypeK="q4_0", cacheTypeV="q4_0")
+    assert (problem.rule, problem.path) == ("settings", ("inference", "llamacpp"))
+    assert "cacheTypeK" in problem.fix
