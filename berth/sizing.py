@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from berth import choosing, fitting, refusals, weights
 from berth.errors import InvalidSettings, NoFit, UnknownInstanceType, UnknownModel, UnknownQuantization
-from berth.fitting import Demand, Fit
 from berth.fleet import Fleet
 from berth.plans import Cost, EngineVariant, NodeRequest, Plan, Server
 from berth.quantities import GIB
 
 if TYPE_CHECKING:
     from berth.catalog import Catalog
+    from berth.fitting import Demand, Fit
     from berth.instances import InstanceType
     from berth.models import Model
     from berth.problems import Problem
