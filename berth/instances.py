@@ -8,12 +8,14 @@ one entry each; where it names a GPU model of ours, memory and compute capabilit
 from __future__ import annotations
 
 import datetime
+import difflib
+import re
 from functools import cache, cached_property
 from importlib import resources
 from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from berth import quantities
 from berth.plans import Frozen, digest
@@ -47,11 +49,17 @@ def _source(value: Any) -> Any:
     return value
 
 
+def _label_value(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", value):
+        raise ValueError("a name is at most 63 letters, digits, `-`, `_` and `.`, as a node's label has it")
+    return value
+
+
 Bytes = Annotated[int, BeforeValidator(_bytes), Field(gt=0, lt=2**60)]
 """A number of bytes, or a quantity such as `16Gi`."""
 Date = Annotated[str, BeforeValidator(_date)]
 Address = Annotated[str, BeforeValidator(_source)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=63)]
+Name = Annotated[str, AfterValidator(_label_value)]
 """What fits into the node label `node.kubernetes.io/instance-type`."""
 
 
@@ -82,20 +90,40 @@ class Price(Frozen):
     source: str | None = None
 
 
+def _known_memory(value: Any, info: ValidationInfo) -> Any:
+    return value if value is not None else _known_gpu(info, "gpuMemory").memory
+
+
+def _known_capability(value: Any, info: ValidationInfo) -> Any:
+    return value if value is not None else _known_gpu(info, "computeCapability").compute_capability
+
+
+def _known_gpu(info: ValidationInfo, wanted: str) -> GpuModel:
+    name = info.data.get("gpu_model", "")
+    known = gpu_models()
+    if name in known:
+        return known[name]
+    wider = [model for model in known if name and name.casefold() in model.casefold()]
+    near = wider or difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    nearest = f"; it knows {' and '.join(near)}" if near else ""
+    raise ValueError(f"missing, and the catalogue has no {wanted} of a GPU named {name!r}{nearest}")
+
+
 class InstanceType(Frozen):
     """One kind of node. `gpu_memory` is usable bytes per GPU, `local_disk` the bytes of its own fast disks.
 
     `gpu_fraction` marks a virtual GPU that is a part of a physical one: its memory is that part, and it needs
     NVIDIA's vGPU driver. `automatic` is false where the planner takes the type only if a spec names it.
-    `retired` says since when the cloud no longer offers it.
+    `retired` says since when the cloud no longer offers it. Memory and compute capability of a GPU model
+    that the table knows may be left out.
     """
 
     name: Name
     cloud: str = "custom"
     gpu_model: str
     gpu_count: Annotated[int, Field(ge=1, le=64)]
-    gpu_memory: Bytes
-    compute_capability: Annotated[float, Field(ge=2, lt=100)]
+    gpu_memory: Annotated[Bytes, BeforeValidator(_known_memory)]
+    compute_capability: Annotated[float, Field(ge=2, lt=100), BeforeValidator(_known_capability)]
     gpu_fraction: str | None = None
     vcpus: Annotated[int, Field(ge=1)] | None = None
     memory: Bytes | None = None
@@ -108,23 +136,13 @@ class InstanceType(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _known_gpu(cls, data: Any, info: ValidationInfo) -> Any:
-        """Fill in what the table of GPU models knows, under whichever spelling the data uses."""
+    def _ask_the_table(cls, data: Any) -> Any:
+        """Name what is left out, under its own key, so that its validator looks the GPU up."""
         if not isinstance(data, dict):
             return data
-        name = data.get("gpuModel", data.get("gpu_model"))
-        known = gpu_models().get(name) if isinstance(name, str) else None
-        if known is None:
-            return data
-        filled = dict(data)
-        for alias, field, value in (
-            ("gpuMemory", "gpu_memory", known.memory),
-            ("computeCapability", "compute_capability", known.compute_capability),
-        ):
-            if filled.get(alias) is None and filled.get(field) is None:
-                filled.pop(field, None)
-                filled[alias] = value
-        return filled
+        named = {"gpuMemory": "gpu_memory", "computeCapability": "compute_capability"}
+        absent = {alias: None for alias, field in named.items() if alias not in data and field not in data}
+        return {**data, **absent}
 
     @cached_property
     def digest(self) -> str:

@@ -149,9 +149,20 @@ def test_an_entry_of_a_fleet_file_may_carry_a_price() -> None:
 @pytest.mark.parametrize(
     ("changes", "field", "reason"),
     [
-        pytest.param({"gpuModel": "NVIDIA RTX 4090"}, "gpuMemory", "required", id="unknown GPU, no memory"),
+        pytest.param(
+            {"gpuModel": "NVIDIA RTX 4090"}, "gpuMemory", "no gpuMemory of", id="unknown GPU, no memory"
+        ),
+        pytest.param(
+            {"gpuModel": "NVIDIA A100"}, "gpuMemory", "A100 80GB", id="one of two GPUs of that name"
+        ),
+        pytest.param(
+            {"gpuModel": "X", "gpuMemory": "8Gi"},
+            "computeCapability",
+            "no computeCapability",
+            id="no capability",
+        ),
         pytest.param({"name": None}, "name", "required", id="no name"),
-        pytest.param({"name": "two words"}, "name", "pattern", id="a name that is no label value"),
+        pytest.param({"name": "two words"}, "name", "at most 63", id="a name that is no label value"),
         pytest.param({"gpuCount": 0}, "gpuCount", "greater", id="no GPU"),
         pytest.param({"gpuCount": 10**12}, "gpuCount", "less", id="absurdly many GPUs"),
         pytest.param({"gpuMemory": "24 GB"}, "gpuMemory", "no Kubernetes quantity", id="no quantity"),
