@@ -32,7 +32,9 @@ class Checked:
     """Of the first file, where it is known."""
 
 
-def check(path: Path, sha256: str | None = None, *, progress: Progress | None = None) -> Checked:
+def check(
+    path: Path, sha256: str | None = None, *, image: str | None = None, progress: Progress | None = None
+) -> Checked:
     """Compare a model with its sha256; a stamped file is not read again.
 
     The sha256 is the first file's. The other parts of a split model count as pinned where a download has
@@ -41,6 +43,7 @@ def check(path: Path, sha256: str | None = None, *, progress: Progress | None = 
     Args:
         path: the GGUF file, the first one of a split model; all its parts are looked at.
         sha256: the one that was promised; None where nobody knows one, and then nothing is hashed.
+        image: the image that the files come from; a digest in its name was verified when it was pulled.
         progress: told how many bytes of how many have been hashed.
 
     Raises:
@@ -50,6 +53,8 @@ def check(path: Path, sha256: str | None = None, *, progress: Progress | None = 
     sizes = [files.must_be_gguf(part) for part in parts]
     size = sum(sizes)
     stamp = stamps.read(path)
+    if sha256 is None and image is not None and "@sha256:" in image:
+        return Checked(State.PINNED, f"{path.name} comes from {image}", size)
     if sha256 is None:
         known = stamp.sha256 if stamp else None
         return Checked(State.UNPINNED, f"no sha256 is known for {path.name}", size, known)

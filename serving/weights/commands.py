@@ -47,14 +47,14 @@ def _fetch(given: argparse.Namespace) -> int:
 
     digests = [*given.sha256, *[None] * (len(given.file) - len(given.sha256))]
     wanted = tuple(Wanted(name, sha256) for name, sha256 in zip(given.file, digests, strict=True))
-    with Hub(
+    hub = Hub(
         given.repository,
         given.revision,
         endpoint=os.environ.get(ENDPOINT) or OFFICIAL,
         token=(os.environ.get(TOKEN) or "").strip() or None,
         secret=os.environ.get(TOKEN_SECRET) or None,
-    ) as hub:
-        Fetch(hub, Order(wanted, given.to, given.size), _say).run()
+    )
+    Fetch(hub, Order(wanted, given.to, given.size), _say).run()
     return 0
 
 

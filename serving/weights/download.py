@@ -6,10 +6,12 @@ reads that once to hash it, as long as the hub still means the same file.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from serving.weights.stamps import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
     from pathlib import Path
 
     from serving.weights.hub import Found, Hub
@@ -147,9 +150,7 @@ class Download:
         size = self.found.size
         while size is None or self.offset < size:
             try:
-                with self.hub.stream(self.target_name, self.offset) as chunks:
-                    for chunk in chunks:
-                        self._take(file, chunk)
+                self._pour(file)
                 if size is None or self.offset >= size:
                     return
                 raise Passing(f"the answer ended early, after {self.progress.text(self.offset)}")
@@ -163,14 +164,22 @@ class Download:
             furthest = max(furthest, self.offset)
             tries = self.patience.next(tries, error, self.target.name, self.say)
 
-    @property
-    def target_name(self) -> str:
-        """The file's path in the repository."""
-        return self.found.name
+    def _pour(self, file: int) -> None:
+        """Read the next piece from the network while the last one is hashed and written."""
+        with (
+            ThreadPoolExecutor(1) as writer,
+            contextlib.closing(self.hub.stream(self.found.name, self.offset)) as pieces,
+        ):
+            written: Future[None] | None = None
+            for piece in pieces:
+                if written is not None:
+                    written.result()
+                written = writer.submit(self._take, file, piece)
+            if written is not None:
+                written.result()
 
-    def _take(self, file: int, chunk: bytes) -> None:
+    def _take(self, file: int, view: memoryview) -> None:
         self.lease.check()
-        view = memoryview(chunk)
         while view:
             count = os.pwrite(file, view, self.offset)
             self.digest.update(view[:count])

@@ -57,6 +57,16 @@ def test_the_verdict(model: Path, sha256: str | None, state: State) -> None:
     assert (checked.state, checked.size) == (state, len(DATA))
 
 
+@pytest.mark.parametrize(
+    ("image", "state"),
+    [("r.example/m:1@sha256:" + "0" * 64, State.PINNED), ("r.example/m:1", State.UNPINNED)],
+    ids=["a digest", "a tag alone"],
+)
+def test_an_image_pins_by_its_digest(model: Path, hashed: list[str], image: str, state: State) -> None:
+    assert weights.check(model, image=image).state is state
+    assert hashed == []
+
+
 def test_a_wrong_file_is_described_with_both_hashes(model: Path) -> None:
     assert weights.check(model, "0" * 64).reason == (
         f"m.gguf is not what was promised: its sha256 is {SHA256}, and {'0' * 64} was named; it is not served"

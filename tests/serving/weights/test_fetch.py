@@ -6,7 +6,6 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import httpx
 import pytest
 
 from serving import weights
@@ -53,12 +52,9 @@ def fetch(hub: FakeHub, tmp_path: Path) -> Callable[..., Outcome]:
         lines: list[str] = []
         asked = names or (NAME,)
         wanted = tuple(Wanted(name, sha256 if name == asked[0] else None) for name in asked)
-        client = Hub(
-            repository, revision, endpoint=hub.hub, token=token, secret=secret, timeout=httpx.Timeout(read)
-        )
+        client = Hub(repository, revision, endpoint=hub.hub, token=token, secret=secret, silence=read)
         order = Order(wanted, tmp_path / "models", sum(len(hub.files.get(name, b"")) for name in asked))
-        with client:
-            return Outcome(Fetch(client, order, lines.append, patience=QUICK).run(), lines)
+        return Outcome(Fetch(client, order, lines.append, patience=QUICK).run(), lines)
 
     return run
 
