@@ -173,7 +173,9 @@ class Engine:
             await asyncio.wait({serving, ending, losing}, return_when=asyncio.FIRST_COMPLETED)
             if ending.done():
                 return f"it ended {_how(process.returncode or 0)}"
-            return str((serving if serving.done() else losing).result())
+            reason = str((serving if serving.done() else losing).result())
+            self.upstream.fail(reason)  # before the process ends, so that its clients learn why
+            return reason
         finally:
             _kill(process)
             serving.cancel()
