@@ -25,6 +25,12 @@ ENDPOINT, TOKEN, TOKEN_SECRET = "HF_ENDPOINT", "HF_TOKEN", "BERTH_TOKEN_SECRET"
 
 def fetch(arguments: Sequence[str]) -> int:
     """Download a model's files from the hub, unless they are there."""
+    given = parse_fetch(arguments)
+    return _told(lambda: _fetch(given))
+
+
+def parse_fetch(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the arguments of `fetch`."""
     parser = argparse.ArgumentParser("python -m serving fetch", description=fetch.__doc__)
     parser.add_argument("--repository", required=True, metavar="OWNER/NAME")
     parser.add_argument("--revision", metavar="COMMIT", help="a commit, tag or branch; by default main")
@@ -37,7 +43,7 @@ def fetch(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     if len(given.sha256) > len(given.file):
         parser.error("there are more --sha256 than --file")
-    return _told(lambda: _fetch(given))
+    return given
 
 
 def _fetch(given: argparse.Namespace) -> int:
