@@ -35,13 +35,13 @@ class Choice:
 
 
 def usable(instances: Iterable[InstanceType], cloud: str | None) -> list[InstanceType]:
-    """Return the instance types to choose from: the cloud's own, current, with whole GPUs of ours."""
+    """Return the instance types to choose from: the cloud's own, current, and no special ones."""
     return [
         instance
         for instance in instances
         if (cloud is None or instance.cloud == cloud)
         and not instance.retired
-        and instance.gpu_fraction is None
+        and instance.automatic
         and instance.compute_capability >= OLDEST_COMPUTE_CAPABILITY
     ]
 

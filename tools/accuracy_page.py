@@ -9,9 +9,9 @@ import csv
 import re
 import sys
 
-from tools import accuracy
+from tools import accuracy, measure_engine
 
-PAGE = accuracy.measure_engine.ROOT / "docs" / "sizing.md"
+PAGE = measure_engine.ROOT / "docs" / "sizing.md"
 _PLACE = re.compile(r"(<!-- accuracy: begin -->\n).*(<!-- accuracy: end -->)", re.DOTALL)
 
 

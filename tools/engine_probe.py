@@ -119,7 +119,6 @@ def _breakdown(library: ctypes.CDLL, context: Any) -> dict[int, tuple[int, int, 
     It is a C++ map, returned by value; its nodes are walked as libstdc++ lays them out.
     """
 
-
     class Map(ctypes.Structure):
         _fields_ = [("words", ctypes.c_uint64 * 6)]
 

@@ -255,9 +255,7 @@ def unary(value: Node, op: str = "unary") -> Node:
 
 def in_place(value: Node, op: str) -> Node:
     """An operation that overwrites its operand: a view of it."""
-    return Node(
-        op, value.kind, value.ne, value.nb, value.size, [value], value.view_of or value, value.dense
-    )
+    return Node(op, value.kind, value.ne, value.nb, value.size, [value], value.view_of or value, value.dense)
 
 
 def glu(gate: Node, up: Node | None = None) -> Node:

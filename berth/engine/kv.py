@@ -120,9 +120,7 @@ def _cells(
     numbers: Hyperparameters, batch: Batch, cells: int, layers: list[LayerCache | None], *, sliding: bool
 ) -> Cells:
     members = [
-        layer
-        for layer, entry in enumerate(layers)
-        if entry is not None and slides(numbers, layer) == sliding
+        layer for layer, entry in enumerate(layers) if entry is not None and slides(numbers, layer) == sliding
     ]
     keys = {numbers.key_head(layer) for layer in members}
     values = set() if numbers.mla else {numbers.value_head(layer) for layer in members}

@@ -92,10 +92,14 @@ def windows(
     if architecture == "gemma4":
         raise InvalidGguf("gemma4.attention.sliding_window_pattern is missing from the metadata")
     period = read.integer("attention.sliding_window_pattern", period)
-    return window, kind, tuple(
-        layer < layers - nextn
-        and (period == 0 or (layer % period != 0 if dense_first else layer % period < period - 1))
-        for layer in range(layers)
+    return (
+        window,
+        kind,
+        tuple(
+            layer < layers - nextn
+            and (period == 0 or (layer % period != 0 if dense_first else layer % period < period - 1))
+            for layer in range(layers)
+        ),
     )
 
 

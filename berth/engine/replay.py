@@ -95,9 +95,7 @@ def _replay(
     return buffer_sizes(build.graph, alignments, copies, build.marks)
 
 
-def _check_room(
-    layout: Layout, batch: Batch, placement: Placement, chosen: Chosen, build: Builder
-) -> None:
+def _check_room(layout: Layout, batch: Batch, placement: Placement, chosen: Chosen, build: Builder) -> None:
     """Refuse what the engine aborts at: a graph of more tensors than it has room for.
 
     It reserves room by the number of the model's tensors, which is too little for some models of few and

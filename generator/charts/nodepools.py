@@ -27,14 +27,13 @@ def node_pool(frame: Frame) -> Object:
     if static:
         spec["replicas"] = nodes.count
         spec["limits"] = {"nodes": str(nodes.count)}
-    else:
-        if nodes.gpus_per_node:
-            spec["limits"] = {labels.GPU_RESOURCE: str(nodes.count * nodes.gpus_per_node)}
-        spec["disruption"] = {
-            "consolidationPolicy": "WhenEmpty",
-            "consolidateAfter": _IDLE_SECONDS,
-            "budgets": [{"nodes": "1"}],
-        }
+    elif nodes.gpus_per_node:
+        spec["limits"] = {labels.GPU_RESOURCE: str(nodes.count * nodes.gpus_per_node)}
+    spec["disruption"] = {
+        "consolidationPolicy": "WhenEmpty",
+        "consolidateAfter": "Never" if static else _IDLE_SECONDS,
+        "budgets": [{"nodes": "1"}],
+    }
     name = names.of_cluster(frame.namespace, frame.workspace.name)
     return frame.object("karpenter.sh/v1", "NodePool", name, namespaced=False, spec=spec)
 

@@ -281,6 +281,7 @@ def test_heads_without_a_cuda_kernel_are_planned_without_flash_attention() -> No
 
 
 def test_settings_at_which_the_engine_aborts_are_a_problem_of_the_spec() -> None:
-    problem = refusal(preset="phi-4", instance="Standard_NC24ads_A100_v4", cacheTypeK="q4_0", cacheTypeV="q4_0")
+    cache: dict[str, Any] = {"cacheTypeK": "q4_0", "cacheTypeV": "q4_0"}
+    problem = refusal(preset="phi-4", instance="Standard_NC24ads_A100_v4", **cache)
     assert (problem.rule, problem.path) == ("settings", ("inference", "llamacpp"))
     assert "cacheTypeK" in problem.fix

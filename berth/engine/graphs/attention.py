@@ -29,9 +29,7 @@ class Memory:
         self.cells = cells
         self.key_rows = given(I64, tokens)
         self.value_rows = given(I64, tokens if flash else tokens * widest_value) if values else None
-        self.mask = given(
-            F16 if flash else F32, cells.cells, tokens // cells.streams, 1, cells.streams
-        )
+        self.mask = given(F16 if flash else F32, cells.cells, tokens // cells.streams, 1, cells.streams)
         key, value = cells.key_rotation, cells.value_rotation
         self.key_rotation = given(F32, key, key) if key and values else None
         self.value_rotation = given(F32, value, value) if value and values else None
@@ -101,9 +99,7 @@ class Builder(Base):
         result = self.heads(query, keys, values, mask=memory.mask, decompress=decompress)
         return result if output is None else self.linear(result, layer, output)
 
-    def attend_batch(
-        self, layer: int, query: Node, key: Node, value: Node, *, sliding: bool = False
-    ) -> Node:
+    def attend_batch(self, layer: int, query: Node, key: Node, value: Node, *, sliding: bool = False) -> Node:
         """Attention of an encoder: within the batch, nothing is kept."""
         mask = self._plain_masks.get(sliding)
         if mask is None:

@@ -168,9 +168,7 @@ class Base:
 
     # steps of a layer
 
-    def norm(
-        self, value: Node, weight: Node | None, bias: Node | None = None, op: str = "rms_norm"
-    ) -> Node:
+    def norm(self, value: Node, weight: Node | None, bias: Node | None = None, op: str = "rms_norm") -> Node:
         """A norm with its factors."""
         value = g.like(op, value, [value])
         if weight is not None:

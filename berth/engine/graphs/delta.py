@@ -76,15 +76,11 @@ def _delta_net(build: Builder, states: States, layer: int, value: Node) -> Node:
     state = g.reshape(state, inner_head, inner_head, heads, slots)
     kernel = build.own(layer, "ssm_conv1d.weight")
     mix = g.unary(
-        g.fresh(
-            "ssm_conv", (kernel.ne[1], joined.ne[0] - kernel.ne[0] + 1, slots, 1), [joined, kernel]
-        )
+        g.fresh("ssm_conv", (kernel.ne[1], joined.ne[0] - kernel.ne[0] + 1, slots, 1), [joined, kernel])
     )
     row = 4 * (2 * head * key_heads + inner_head * heads)
     shape, strides = (head, key_heads, tokens, slots), (4 * head, row, row * tokens)
-    queries, keys = (
-        g.unary(g.unary(g.view(mix, shape, strides), "rms_norm"), "scale") for _ in range(2)
-    )
+    queries, keys = (g.unary(g.unary(g.view(mix, shape, strides), "rms_norm"), "scale") for _ in range(2))
     values = g.view(mix, (inner_head, heads, tokens, slots), (4 * inner_head, row, row * tokens))
     if numbers.architecture == "qwen3next" and key_heads != heads:
         queries, keys = (_repeat_heads(part, heads // key_heads) for part in (queries, keys))
@@ -94,17 +90,13 @@ def _delta_net(build: Builder, states: States, layer: int, value: Node) -> Node:
         [queries, keys, values, gate, beta, state],
     )
     unit = 4 * inner_head
-    result = g.view(
-        scanned, (inner_head, heads, tokens, slots), (unit, unit * heads, unit * heads * tokens)
-    )
+    result = g.view(scanned, (inner_head, heads, tokens, slots), (unit, unit * heads, unit * heads * tokens))
     after = g.view(
         scanned,
         (inner_head, inner_head, heads, slots),
         (unit, unit * inner_head, unit * inner_head * heads),
     )
-    build.expand(
-        g.copy_into(after, g.view(kept, (numbers.recurrent_state, slots), kept.nb[1:2]))
-    )
+    build.expand(g.copy_into(after, g.view(kept, (numbers.recurrent_state, slots), kept.nb[1:2])))
     gates = g.unary(g.reshape(z, inner_head, heads, tokens, slots))
     result = g.binary("mul", build.layer_norm(result, layer, "ssm_norm"), gates)
     result = build.linear(g.reshape(result, inner_head * heads, tokens, slots), layer, "ssm_out")

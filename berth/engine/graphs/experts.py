@@ -20,9 +20,7 @@ def qwen3moe(build: Builder) -> None:
     def attend(layer: int, value: Node, positions: Node) -> Node:
         return attention(build, layer, value, positions, norms=True)
 
-    decoder(
-        build, attend, lambda layer, value: networks.experts(build, value, layer, normalize=True)
-    )
+    decoder(build, attend, lambda layer, value: networks.experts(build, value, layer, normalize=True))
     finish(build, bias=False)
 
 
@@ -108,9 +106,7 @@ def deepseek2(build: Builder) -> None:
     finish_normed(build, build.norm_output(hidden), bias=False)
 
 
-def _latent_attention(
-    build: Builder, layer: int, value: Node, positions: Node, scale: Node | None
-) -> Node:
+def _latent_attention(build: Builder, layer: int, value: Node, positions: Node, scale: Node | None) -> Node:
     numbers, tokens = build.numbers, build.tokens
     rotated, rank, heads = numbers.rope_dimensions, numbers.kv_lora_rank, numbers.heads[layer]
     key_head = numbers.key_length_mla if numbers.mla else numbers.key_length
@@ -147,9 +143,7 @@ def _latent_attention(
     return build.attend(layer, query, key, values)
 
 
-def _absorbed(
-    build: Builder, layer: int, query: Node, positions: Node, plain: int, rotated: int
-) -> Node:
+def _absorbed(build: Builder, layer: int, query: Node, positions: Node, plain: int, rotated: int) -> Node:
     """Queries in the space of compressed keys."""
     ne, nb = query.ne, query.nb
     unrotated = g.permute(g.view(query, (plain, ne[1], ne[2]), nb[1:3]), 0, 2, 1, 3)

@@ -152,9 +152,7 @@ def _mamba2(build: Builder, states: States, layer: int, value: Node) -> Node:
         )
     )
     stride = x.nb[1]
-    result = g.view(
-        scanned, (head, heads, tokens, slots), (stride, heads * stride, tokens * heads * stride)
-    )
+    result = g.view(scanned, (head, heads, tokens, slots), (stride, heads * stride, tokens * heads * stride))
     result = g.binary("add", result, g.binary("mul", x, build.own(layer, "ssm_d")))
     result = g.glu(g.cont(gate), result)
     norm = build.optional(layer, "ssm_norm.weight")

@@ -218,10 +218,7 @@ def test_more_slots_of_the_same_length_never_take_less(name: str, settings: Sett
     fewer = replace(settings, context=slot * settings.parallel, kv_unified=False)
     more = replace(fewer, context=2 * slot * settings.parallel, parallel=2 * settings.parallel)
     kept = [gpu.kv_cache + gpu.weights for gpu in footprint(layout, fewer).gpus]
-    assert all(
-        a <= b.kv_cache + b.weights
-        for a, b in zip(kept, footprint(layout, more).gpus, strict=True)
-    )
+    assert all(a <= b.kv_cache + b.weights for a, b in zip(kept, footprint(layout, more).gpus, strict=True))
 
 
 @profile(max_examples=30, deadline=None)
@@ -273,16 +270,14 @@ class TestOverhead:
     def test_it_counts_on_every_gpu(self) -> None:
         found = footprint(shared.layout("llama-2-7b"), Settings(4096, gpus=2), memory.overhead("L4"))
         assert all(gpu.overhead > 300 * MIB for gpu in found.gpus)
-        assert all(
-            gpu.total == gpu.weights + gpu.kv_cache + gpu.compute + gpu.overhead for gpu in found.gpus
-        )
+        assert all(gpu.total == gpu.weights + gpu.kv_cache + gpu.compute + gpu.overhead for gpu in found.gpus)
 
     def test_a_quantized_cache_adds_half_precision_copies_of_one_layer(self) -> None:
         layout = shared.layout("llama-2-7b")
         plain, quantized = (
-            footprint(
-                layout, Settings(32_768, cache_type_k=kind, cache_type_v=kind), memory.overhead("A100")
-            ).gpus[0].overhead
+            footprint(layout, Settings(32_768, cache_type_k=kind, cache_type_v=kind), memory.overhead("A100"))
+            .gpus[0]
+            .overhead
             for kind in ("f16", "q8_0")
         )
         assert quantized - plain == 2 * 32_768 * 4096 * 2
