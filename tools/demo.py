@@ -64,7 +64,9 @@ def main() -> int:
         ]
         for number, (title, arguments, expected) in enumerate(steps, 1):
             console.print(f"\n[bold cyan]{number}. {title}[/]")
-            console.print(f"[dim]$ berth {' '.join(_short(argument) for argument in arguments)}[/]")
+            console.print(
+                f"[dim]$ berth {' '.join(_short(argument) for argument in arguments)}[/]", soft_wrap=True
+            )
             code = subprocess.run([BERTH, *arguments], cwd=ROOT, env=_environment(), check=False).returncode
             if code != expected:
                 console.print(f"[red]this step ended with exit code {code}, and {expected} was expected[/]")
@@ -72,10 +74,14 @@ def main() -> int:
     shown = OUT / "workspace-falcon-7b" / "deployment-workspace-falcon-7b.yaml"
     console.print(f"\n[bold green]Done in {time.monotonic() - started:.0f} s.[/] Manifests:")
     for path in sorted(OUT.rglob("*"))[:12]:
-        console.print(f"  {path.relative_to(ROOT)}{'/' if path.is_dir() else ''}", markup=False)
+        console.print(
+            f"  {path.relative_to(ROOT)}{'/' if path.is_dir() else ''}", markup=False, soft_wrap=True
+        )
     if shown.exists():
-        console.print(f"\nRead one:  less {shown.relative_to(ROOT)}", markup=False)
-    console.print("Try yours:  .venv/bin/berth check PATH, and: .venv/bin/berth --help", markup=False)
+        console.print(f"\nRead one:  less {shown.relative_to(ROOT)}", markup=False, soft_wrap=True)
+    console.print(
+        "Try yours:  .venv/bin/berth check PATH, and: .venv/bin/berth --help", markup=False, soft_wrap=True
+    )
     return 0
 
 

@@ -285,3 +285,16 @@ def test_settings_at_which_the_engine_aborts_are_a_problem_of_the_spec() -> None
     problem = refusal(preset="phi-4", instance="Standard_NC24ads_A100_v4", **cache)
     assert (problem.rule, problem.path) == ("settings", ("inference", "llamacpp"))
     assert "cacheTypeK" in problem.fix
+
+
+def test_existing_nodes_have_to_be_described_before_they_are_chosen_from() -> None:
+    problem = refusal(Fleet(provisioning="none"), instance=None)
+    assert (problem.path, problem.rule) == (("resource", "instanceType"), "unknown-nodes")
+    assert plan(Fleet(provisioning="none")).nodes.instance_type == "Standard_NC12s_v3"
+
+
+def test_existing_nodes_of_the_fleet_file_are_chosen_from() -> None:
+    own = {"name": "rack-4", "gpuModel": "NVIDIA A100 80GB", "gpuCount": 2}
+    fleet = Fleet(provisioning="none", instance_types=(own,))
+    catalog = CATALOG.extended(instance_types=fleet.instance_types)
+    assert sizing.plan(workspace(instance=None), catalog, fleet).nodes.instance_type == "rack-4"
