@@ -172,16 +172,20 @@ def hub() -> Iterator[FakeHub]:
 
 
 _PROGRAM = """\
+import os
 import sys
 from serving.weights import commands, leases
-leases.Timing.__init__.__defaults__ = (0.1, 1, 0.1, 0.05)
+leases.Timing.__init__.__defaults__ = (0.1, float(os.environ.get("STALE", 1)), 0.1, 0.05)
 sys.exit(getattr(commands, sys.argv[1])(sys.argv[2:]))
 """
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a sub-command as a process of its own, as a pod's init container would."""
+    """Start a sub-command as a process of its own, as a pod's init container would.
+
+    STALE in its environment are the seconds after which a silent owner is believed dead.
+    """
     started: list[subprocess.Popen[str]] = []
 
     def run(*arguments: object, **environment: str) -> subprocess.Popen[str]:

@@ -33,15 +33,15 @@ TIMING = Timing(heartbeat=0.05, stale=0.4, settle=0.1, poll=0.02)
 @pytest.fixture
 def pod(
     hub: FakeHub, start: Callable[..., subprocess.Popen[str]], tmp_path: Path
-) -> Callable[[], subprocess.Popen[str]]:
+) -> Callable[..., subprocess.Popen[str]]:
     """Start the init container of one more pod that mounts the volume."""
     hub.files[NAME] = content(SIZE)
 
-    def run() -> subprocess.Popen[str]:
+    def run(**environment: str) -> subprocess.Popen[str]:
         return start(
             "fetch", "--repository", "org/models", "--revision", COMMIT, "--file", NAME,
             "--sha256", hub.sha256(NAME), "--size", SIZE, "--to", tmp_path / "models",
-            HF_ENDPOINT=hub.hub,
+            HF_ENDPOINT=hub.hub, **environment,
         )  # fmt: skip
 
     return run
@@ -68,7 +68,7 @@ def ended(process: subprocess.Popen[str]) -> str:
 
 
 def test_of_many_pods_one_downloads(
-    hub: FakeHub, pod: Callable[[], subprocess.Popen[str]], volume: Path
+    hub: FakeHub, pod: Callable[..., subprocess.Popen[str]], volume: Path
 ) -> None:
     hub.delay = 0.01
     logs = [ended(process) for process in [pod() for _ in range(4)]]
@@ -79,12 +79,12 @@ def test_of_many_pods_one_downloads(
 
 
 def test_when_the_pod_that_downloads_is_killed_another_goes_on_at_once(
-    hub: FakeHub, pod: Callable[[], subprocess.Popen[str]], volume: Path
+    hub: FakeHub, pod: Callable[..., subprocess.Popen[str]], volume: Path
 ) -> None:
     hub.delay = 0.05
-    first = pod()
+    first = pod(STALE="600")
     until(lambda: hub.sent > MIB)
-    second = pod()
+    second = pod(STALE="600")
     until(lambda: hub.heads == 2)
     first.kill()
     hub.delay = 0
@@ -94,7 +94,7 @@ def test_when_the_pod_that_downloads_is_killed_another_goes_on_at_once(
 
 
 def test_a_pod_that_is_told_to_end_leaves_its_lease_and_what_it_has(
-    hub: FakeHub, pod: Callable[[], subprocess.Popen[str]], volume: Path
+    hub: FakeHub, pod: Callable[..., subprocess.Popen[str]], volume: Path
 ) -> None:
     hub.delay = 0.05
     first = pod()
@@ -105,7 +105,7 @@ def test_a_pod_that_is_told_to_end_leaves_its_lease_and_what_it_has(
 
 
 def test_a_pod_that_froze_loses_the_lease_and_does_no_harm_when_it_wakes(
-    hub: FakeHub, pod: Callable[[], subprocess.Popen[str]], volume: Path
+    hub: FakeHub, pod: Callable[..., subprocess.Popen[str]], volume: Path
 ) -> None:
     hub.delay = 0.05
     first = pod()
@@ -181,6 +181,25 @@ def test_of_many_that_want_a_dead_lease_one_gets_it(tmp_path: Path) -> None:
         worker.join()
     assert sorted(got) == list(range(6))
     assert set(most) == {1}
+
+
+def test_of_two_machines_that_take_the_same_dead_lease_the_last_word_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rivals, real = tmp_path / "lock", [9], time.sleep
+    foreign(path, 3)
+
+    def sleep(seconds: float) -> None:
+        if seconds == TIMING.settle and rivals:
+            foreign(path, rivals.pop())
+        real(seconds)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    begin = time.monotonic()
+    with leases.held(path, timing=TIMING, done=lambda: False, waiting=lambda _: None) as lease:
+        assert lease is not None
+        assert time.monotonic() - begin > 2 * TIMING.stale
+    assert rivals == []
 
 
 def test_a_lease_that_another_has_taken_is_noticed_and_left_alone(tmp_path: Path) -> None:
