@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from berth.plans import Plan
     from generator.study import Study, Subject
 
+_INTERRUPTION = (
+    "moves between one node and several, from a Deployment to StatefulSets or back: an interruption; "
+    "without pruning the old ones stay and hold their GPUs"
+)
 _HEAD = ("Workspace", "Model", "Nodes", "Replicas", "Fullest GPU", "Slots", "Per hour")
 
 
@@ -52,11 +56,13 @@ def markdown(study: Study, before: Study | None = None) -> str:
     """The plans as Markdown; with `before`, only what differs, each number as old → new."""
     old = {_key(subject): subject for subject in before.subjects} if before else {}
     lines = ["| " + " | ".join(_HEAD) + " |", "|" + " --- |" * len(_HEAD)]
-    rows = []
+    rows, interruptions = [], []
     for subject in study.subjects:
         if subject.document is None:
             continue
         previous = old.pop(_key(subject), None)
+        if previous is not None and _changes_workload(previous, subject):
+            interruptions.append(f"- `{_title(subject)}`: {_INTERRUPTION}")
         cells = _cells(subject)
         if before is not None:
             earlier = _cells(previous) if previous else None
@@ -73,9 +79,19 @@ def markdown(study: Study, before: Study | None = None) -> str:
     total, earlier_total = _total(study), _total(before) if before else ""
     if total or earlier_total:
         lines += ["", f"Total: {_change(earlier_total, total) if before else total}"]
+    lines += interruptions
     for subject in study.subjects:
         lines += [f"- `{_title(subject)}`: {located.problem.message}" for located in subject.problems]
     return "\n".join(lines)
+
+
+def _changes_workload(before: Subject, after: Subject) -> bool:
+    """Whether a Deployment becomes StatefulSets or the other way round, which no rollout bridges."""
+    return (
+        before.plan is not None
+        and after.plan is not None
+        and (before.plan.nodes_per_replica > 1) != (after.plan.nodes_per_replica > 1)
+    )
 
 
 def changes_json(before: Study, after: Study) -> str:

@@ -269,3 +269,15 @@ def test_a_workspace_that_stands_twice_warns_in_check_and_stops_a_render(berth: 
     code, _, talk = berth("render", tmp_path, "--out", tmp_path / "out")
     assert (code, "already stands in" in talk) == (1, True)
     assert not (tmp_path / "out").exists()
+
+
+def test_since_announces_an_interruption(berth: Any, tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "berth.yaml").write_text("networkPolicy: enforced\n")
+    spec = TOO_BIG.replace("resource:\n", "resource:\n  count: 2\n")
+    (tmp_path / "big.yaml").write_text(spec)
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "-m", "first")
+    (tmp_path / "big.yaml").write_text(spec.replace("Standard_NC12s_v3", "Standard_NC24ads_A100_v4"))
+    _, out, _ = berth("plan", tmp_path, "--since", "HEAD", "--format", "markdown")
+    assert "- `big`: moves between one node and several" in out
