@@ -145,9 +145,11 @@ class Proxy:
         call.begun = True
         counter, metrics, key = call.counter, self._gate.metrics, call.key.name
         observe = metrics.between(key) if counter is not None and call.streams else None
-        last = 0.0
+        last, done = 0.0, False
         while piece := await exchange.chunk():
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            # The last piece and the end go out as one: one system call less for each request.
+            done = exchange.done
+            await send({"type": "http.response.body", "body": piece, "more_body": not done})
             if counter is None:
                 continue
             events = counter.feed(piece)
@@ -158,7 +160,8 @@ class Proxy:
                 else:
                     metrics.first_token(key, now - call.arrived)
                 last = now
-        await send({"type": "http.response.body", "body": b""})
+        if not done:
+            await send({"type": "http.response.body", "body": b""})
 
     async def _break_off(self, call: Call, refusal: Refusal, send: Send) -> None:
         """Tell the client that there is no more: as an answer, as an event, or by a broken connection."""

@@ -112,6 +112,11 @@ class Exchange(asyncio.Protocol):
         """Whether the engine owes a piece of this answer."""
         return not (self.complete or self._paused or self._problem)
 
+    @property
+    def done(self) -> bool:
+        """Whether the whole body has been read."""
+        return self.complete and not self._pieces
+
     def send(self, method: str, target: str, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Write the request; the connection ends with its answer."""
         lines = [f"{method} {target} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n".encode("ascii")]

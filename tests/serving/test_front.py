@@ -196,7 +196,7 @@ def test_anthropics_client_chats_and_streams(front: Front) -> None:
         with client.messages.stream(**question) as stream:
             assert "".join(stream.text_stream)
         with pytest.raises(anthropic.BadRequestError):
-            client.messages.create(**{**question, "temperature": "warm"})
+            client.messages.create(**question, extra_body={"temperature": "warm"})
 
 
 def test_bytes_are_those_of_the_engine(front: Front) -> None:
