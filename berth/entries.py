@@ -1,18 +1,13 @@
 """The shape of a model as data, in `presets/models/*.yaml` and under `models` in a fleet file."""
 
-from __future__ import annotations
-
-import datetime  # noqa: TC003  (pydantic reads the annotation)
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+import datetime
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from berth.errors import CatalogError, ProblemsError
 from berth.plans import Frozen, Task
-from berth.problems import Problem
-
-if TYPE_CHECKING:
-    from berth.problems import Path
+from berth.problems import Path, Problem
 
 Quantization = Literal[
     "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_0", "Q4_1",
@@ -119,7 +114,7 @@ class Entry(Frozen):
     """Whether a number was derived and not read from a source."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Entry:
+    def _consistent(self) -> "Entry":
         if self.default_quantization not in self.quantizations:
             raise ValueError(
                 f"defaultQuantization {self.default_quantization} is not among the quantizations"

@@ -4,12 +4,10 @@ Every field has a default, so that one Workspace without a fleet file renders. T
 description: `read` judges a document by it, `json_schema` is for editors, the reference page is made from it.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -23,14 +21,12 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from berth import plans, workspaces
-from berth.plans import EngineVariant, Provisioning  # noqa: TC001  pydantic reads them
+from berth.plans import EngineVariant, Provisioning
+from berth.problems import Problem
 from berth.spec import formats, pods
 from berth.spec.reports import ABSENT, Report
 from berth.spec.translation import for_editors, translated, without_null
 from berth.workspaces import PodSettings
-
-if TYPE_CHECKING:
-    from berth.problems import Problem
 
 IMAGE_REPOSITORY = "ghcr.io/berth-dev/berth"
 IMAGE_TAG = "0.1.0"

@@ -5,23 +5,19 @@ clouds' files list their instance types by family. A fleet file lists further on
 one entry each; where it names a GPU model of ours, memory and compute capability come from there.
 """
 
-from __future__ import annotations
-
 import datetime
 import difflib
 import re
+from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from importlib import resources
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from berth import quantities
 from berth.plans import Frozen, digest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 GPU_MODELS_FILE = "gpus.yaml"
 

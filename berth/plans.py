@@ -4,8 +4,6 @@ It travels as JSON (camelCase keys): an annotation of the Workspace, a ConfigMap
 input and the pod's settings. Amounts are bytes and tokens; money is per hour of all nodes together.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Any, Literal
