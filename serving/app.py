@@ -11,15 +11,38 @@ from serving import ui
 from serving.original import Original
 from serving.proxy import Proxy
 from serving.refusals import OPENAI, Refusal
+from serving.routes import PATHS
 
 if TYPE_CHECKING:
-    from serving.gate import Gate
+    from collections.abc import Awaitable, Callable
+
+    from serving.gate import Gate, Receive
+    from serving.proxy import Message, Send
     from serving.settings import Settings
     from serving.upstream import Upstream
 
+    Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
-def create(gate: Gate, upstream: Upstream, settings: Settings, weights: str) -> FastAPI:
-    """Return the application; `weights` says whether their content was verified."""
+
+def create(gate: Gate, upstream: Upstream, settings: Settings, weights: str) -> Application:
+    """Return the application; `weights` says whether their content was verified.
+
+    The engine's paths go past FastAPI's routing and middleware, which would cost each of them as much again.
+    """
+    proxy = Proxy(gate, upstream, settings.names, strict=settings.strict_model)
+    ours = _ours(gate, upstream, settings, weights)
+    ours.mount("/", proxy)  # answers what nobody knows, in the shape of OpenAI's errors
+
+    async def application(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] in PATHS:
+            await proxy(scope, receive, send)
+        else:
+            await ours(scope, receive, send)
+
+    return application
+
+
+def _ours(gate: Gate, upstream: Upstream, settings: Settings, weights: str) -> FastAPI:
     app = FastAPI(title="berth", openapi_url=None, docs_url=None, redoc_url=None)
     app.include_router(Original(gate, upstream).router())
 
@@ -57,7 +80,6 @@ def create(gate: Gate, upstream: Upstream, settings: Settings, weights: str) -> 
     app.add_api_route("/v1/models/{name:path}", model, methods=["GET"])
     if settings.ui:
         app.include_router(ui.router(settings))
-    app.mount("/", Proxy(gate, upstream, settings.names, strict=settings.strict_model))
     return app
 
 

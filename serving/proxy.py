@@ -184,7 +184,8 @@ class Proxy:
                 self._gate.metrics.first_token(call.key.name, seconds - usage.generation_seconds)
                 self._gate.metrics.between(call.key.name)(usage.generation_seconds / completion)
         self._gate.metrics.answered(call.key.name, call.status, seconds)
-        log.info(
+        log.log(
+            logging.INFO if call.counter is not None or call.status >= 400 else logging.DEBUG,
             "%s %s %d key=%s tokens=%d+%d %.3f s",
             call.method, call.path if call.path in PATHS else "(unknown path)", call.status,
             call.key.name, prompt, completion, seconds,
