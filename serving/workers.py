@@ -38,6 +38,8 @@ PATIENCE_SECONDS = 30.0
 GRACE_SECONDS = 140.0
 """How long a worker serves on after SIGTERM while its leader drains; less than the pod's own grace."""
 _REQUEST_SECONDS = 5.0
+_MAX_LIFELINES = 16
+"""There is one leader; more than one lifeline is a leader that was replaced, or somebody who plays."""
 
 
 @dataclass
@@ -54,6 +56,7 @@ class Worker:
     restarts: int = 0
     _process: asyncio.subprocess.Process | None = None
     _replaced: bool = False
+    _lifelines: int = 0
     _waiting_since: dict[str, float] = field(default_factory=dict)
     _terminated: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -155,8 +158,14 @@ class Worker:
                 await _respond(writer, 200 if healthy else 503, "ok\n" if healthy else "no RPC server\n")
             elif words[1] == "/metrics":
                 await _respond(writer, 200, self._metrics())
+            elif words[1] == "/lifeline" and self._lifelines < _MAX_LIFELINES:
+                self._lifelines += 1
+                try:
+                    await self._beat(writer)
+                finally:
+                    self._lifelines -= 1
             elif words[1] == "/lifeline":
-                await self._beat(writer)
+                await _respond(writer, 503, "too many lifelines\n")
             else:
                 await _respond(writer, 404, "unknown path\n")
         writer.close()

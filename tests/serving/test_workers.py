@@ -99,6 +99,28 @@ def test_a_worker_is_healthy_while_its_rpc_server_listens(start_worker: Callable
     assert node.get("/else")[0] == 404
 
 
+def test_lifelines_are_few_and_come_back(start_worker: Callable[..., Node]) -> None:
+    node = start_worker("127.0.0.2")
+    wait_until(lambda: node.healthy, "a healthy worker")
+    asked = b"GET /lifeline HTTP/1.1\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        for _ in range(16):
+            line = stack.enter_context(socket.create_connection((node.address, METRICS_PORT), 5))
+            line.sendall(asked)
+            assert line.recv(12) == b"HTTP/1.1 200"
+        with socket.create_connection((node.address, METRICS_PORT), 5) as one_more:
+            one_more.sendall(asked)
+            assert one_more.recv(12) == b"HTTP/1.1 503"
+        assert node.healthy
+
+    def answered() -> bool:
+        with socket.create_connection((node.address, METRICS_PORT), 5) as again:
+            again.sendall(asked)
+            return again.recv(12) == b"HTTP/1.1 200"
+
+    wait_until(answered, "a lifeline again", 10)
+
+
 def test_a_worker_ends_when_its_rpc_server_died(start_worker: Callable[..., Node]) -> None:
     node = start_worker("127.0.0.2")
     wait_until(lambda: node.healthy, "a healthy worker")
