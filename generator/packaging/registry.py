@@ -101,7 +101,7 @@ class Registry:
             progress(blob.size)
             return
         location, piece = self._begin()
-        offset, tries = 0, 1
+        offset, furthest, tries = 0, 0, 1
         while offset < blob.size:
             data = blob.read(offset, piece)
             while len(data) < piece and (more := blob.read(offset + len(data), piece - len(data))):
@@ -109,7 +109,8 @@ class Registry:
             try:
                 location, offset = self._piece(location, offset, data), offset + len(data)
                 progress(len(data))
-                tries = 1
+                if offset > furthest:
+                    furthest, tries = offset, 1
             except _Broken as error:
                 if tries >= TRIES:
                     raise PackagingError(f"{self.reference}: {error}, {TRIES} times") from None
@@ -141,7 +142,10 @@ class Registry:
         return self._location(response)
 
     def _resume(self, location: httpx.URL) -> tuple[httpx.URL, int]:
-        """Ask how much of an upload has arrived; begin again where the registry has forgotten it."""
+        """Ask how much of an upload has arrived; begin again where the registry does not know it any more.
+
+        Docker's own registry gives an upload up when a piece of it came broken.
+        """
         try:
             response = self.client.get(location)
         except httpx.TransportError:

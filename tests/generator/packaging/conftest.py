@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import json
 import random
@@ -14,8 +15,10 @@ import tarfile
 import threading
 import time
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -203,6 +206,92 @@ def _until_open(address: str) -> None:
             time.sleep(0.05)
         else:
             return
+
+
+@dataclass
+class ResumingRegistry:
+    """As much of the OCI distribution specification as a push takes; it keeps every byte that arrives."""
+
+    address: str = ""
+    uploads: int = 0
+    open: dict[str, bytearray] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    manifests: dict[str, bytes] = field(default_factory=dict)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    held: ClassVar[ResumingRegistry]
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._answer(200 if self._name() in self.held.blobs else 404)
+
+    def do_POST(self) -> None:
+        self.held.uploads += 1
+        self.held.open[str(self.held.uploads)] = bytearray()
+        self._answer(202, str(self.held.uploads))
+
+    def do_PATCH(self) -> None:
+        upload, left = self.held.open[self._name()], int(self.headers["Content-Length"])
+        if not self.headers["Content-Range"].startswith(f"{len(upload)}-"):
+            self._answer(416)
+            return
+        while left:
+            data = self.rfile.read1(min(left, 4096))
+            if not data:
+                return
+            upload += data
+            left -= len(data)
+        self._answer(202, self._name())
+
+    def do_GET(self) -> None:
+        self._answer(204, self._name(), {"Range": f"0-{max(0, len(self.held.open[self._name()]) - 1)}"})
+
+    def do_PUT(self) -> None:
+        if "/manifests/" in self.path:
+            length = int(self.headers["Content-Length"])
+            self.held.manifests[self._name()] = self.rfile.read(length)
+            self._answer(201)
+            return
+        data = bytes(self.held.open.pop(self._name()))
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        self.held.blobs[digest] = data
+        self._answer(201 if digest == parse_qs(urlsplit(self.path).query)["digest"][0] else 400)
+
+    def _name(self) -> str:
+        return urlsplit(self.path).path.rpartition("/")[2]
+
+    def _answer(self, status: int, upload: str | None = None, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        if upload is not None:
+            self.send_header("Location", f"/v2/tiny/blobs/uploads/{upload}")
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        if status != 204:
+            self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+class _Threads(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Lines that break are what the tests are about."""
+
+
+@pytest.fixture
+def resuming() -> Iterator[ResumingRegistry]:
+    """A registry that lets an upload go on; Docker's gives one up when a piece of it came broken."""
+    held = ResumingRegistry()
+    handler = type("Handler", (_Handler,), {"held": held})
+    with _Threads(("127.0.0.1", 0), handler) as server:
+        held.address = f"127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield held
+        server.shutdown()
 
 
 @dataclass

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.generator.packaging.conftest import BrokenLine, Server
+    from tests.generator.packaging.conftest import BrokenLine, ResumingRegistry, Server
 
 ROWS = 4096
 """Of a model of one MiB."""
@@ -70,7 +70,7 @@ def test_large_layers_go_in_pieces_and_only_once(
     assert first.image.root == second.image.root
 
 
-def test_a_line_that_breaks_costs_the_piece_and_not_the_layer(
+def test_a_line_that_breaks_does_not_break_the_image(
     gguf: Callable[..., Path],
     registry: Callable[..., Server],
     skopeo: Callable[..., str],
@@ -90,14 +90,31 @@ def test_a_line_that_breaks_costs_the_piece_and_not_the_layer(
     assert pulled(skopeo, f"{server.address}/tiny:1", tmp_path / "out") == [{file.name: file.read_bytes()}]
 
 
+def test_a_registry_that_keeps_what_came_gets_only_the_rest(
+    gguf: Callable[..., Path],
+    resuming: ResumingRegistry,
+    broken_line: Callable[[str, list[int]], BrokenLine],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registries.Registry.__init__, "__kwdefaults__", {"plain_http": None, "pause": 0.01})
+    line = broken_line(resuming.address, [700_000, 300_000])
+    packed = packaging.package(gguf(rows=ROWS), f"docker://{line.address}/tiny:1", Silent())
+    assert line.broken == 2
+    assert resuming.uploads == 3  # one a blob, however often the line broke
+    assert set(resuming.blobs) == {blob.digest for blob in packed.image.blobs}
+    assert packed.image.root.data == resuming.manifests["1"]
+
+
+@pytest.mark.parametrize("bytes_", [20_000, 700_000], ids="after {} bytes".format)
 def test_a_line_that_never_holds_is_given_up(
     gguf: Callable[..., Path],
     registry: Callable[..., Server],
     broken_line: Callable[[str, list[int]], BrokenLine],
     monkeypatch: pytest.MonkeyPatch,
+    bytes_: int,
 ) -> None:
     monkeypatch.setattr(registries.Registry.__init__, "__kwdefaults__", {"plain_http": None, "pause": 0.01})
-    line = broken_line(registry().address, [20_000] * 100)
+    line = broken_line(registry().address, [bytes_] * 100)
     with pytest.raises(PackagingError, match=r"the connection broke .*, 5 times"):
         packaging.package(gguf(rows=ROWS), f"docker://{line.address}/tiny:1", Silent())
 

@@ -303,6 +303,17 @@ def test_another_file_under_that_name_is_replaced(
     assert any("that file is another one" in line for line in lines)
 
 
+def test_a_verdict_against_another_hash_is_no_verdict_on_this_one(
+    hub: FakeHub, fetch: Callable[..., Outcome], folder: Path
+) -> None:
+    fetch()
+    stamps.path_of(folder / NAME).unlink()
+    assert weights.check(folder / NAME, "0" * 64).state is State.WRONG
+    (stamp,) = fetch(sha256=hub.sha256(NAME)).stamps
+    assert stamp.state is State.PINNED
+    assert len(hub.gets) == 1
+
+
 def test_a_file_that_was_changed_later_is_loaded_again(
     hub: FakeHub, fetch: Callable[..., Outcome], folder: Path
 ) -> None:
