@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from berth.plans import Weights
+
+_PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 
 if TYPE_CHECKING:
     from berth.fitting import Demand
@@ -39,7 +42,7 @@ def of(workspace: Workspace, demand: Demand, fleet: Fleet) -> Weights | None:
         file=published.file,
         size=published.size or size,
         sha256=published.sha256,
-        pinned=published.sha256 is not None,
+        pinned=_pins(published.sha256, published.file),
     )
 
 
@@ -52,7 +55,7 @@ def _own(
         pinned = "@sha256:" in own.image
         return Weights(image=own.image, pull_secrets=secrets, file=file, size=size, pinned=pinned)
     if own.pvc is not None:
-        pinned = own.sha256 is not None
+        pinned = _pins(own.sha256, file)
         return Weights(
             pvc=own.pvc, pull_secrets=pull_secrets, file=file, size=size, sha256=own.sha256, pinned=pinned
         )
@@ -64,5 +67,10 @@ def _own(
         file=file,
         size=size,
         sha256=own.sha256,
-        pinned=own.sha256 is not None,
+        pinned=_pins(own.sha256, file),
     )
+
+
+def _pins(sha256: str | None, file: str) -> bool:
+    """One hash fixes one file; of a split model it would leave the other parts open."""
+    return sha256 is not None and _PART.search(file) is None

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from generator.commands import check, explain, init, install, plan, presets, render, size, skus, verify
+from generator.commands import (
+    check,
+    explain,
+    init,
+    install,
+    package,
+    plan,
+    presets,
+    render,
+    size,
+    skus,
+    verify,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +45,7 @@ app.command("presets")(presets.command)
 app.command("explain")(explain.command)
 app.command("skus")(skus.command)
 app.command("size")(size.command)
+app.command("package")(package.command)
 app.command("install")(install.command)
 
 

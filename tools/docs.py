@@ -27,7 +27,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield reference / "presets.md", presets_table.text()
     yield reference / "instance-types.md", instance_table.text()
     for name, text in field_reference.files().items():
-        yield reference / name, text
+        yield ROOT / name, text
     for name, text in platform.files().items():
         yield ROOT / "manifests" / name, text
 

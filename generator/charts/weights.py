@@ -114,6 +114,8 @@ def _download(frame: Frame, weights: Weights) -> Supply:
     if weights.token_secret is not None:
         reference = {"name": weights.token_secret, "key": TOKEN, "optional": False}
         environment.append({"name": TOKEN, "valueFrom": {"secretKeyRef": reference}})
+        # So that a refusal of the hub can name the Secret to mend.
+        environment.append({"name": "BERTH_TOKEN_SECRET", "value": weights.token_secret})
     cache = frame.fleet.weights.cache
     volume, place = _scratch(weights), {}
     if cache is not None:
