@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from berth import catalog as catalogs
 from berth import sizing, workspaces
 from berth.fleet import Fleet, FleetWeights
-from berth.plans import Weights
+
+if TYPE_CHECKING:
+    from berth.plans import Weights
 
 CATALOG = catalogs.load()
 HASH = "0" * 64
@@ -70,5 +72,5 @@ def test_the_workspace_s_own_source_goes_before_the_fleet_s() -> None:
         pytest.param({"pvc": "claim", "file": "m.gguf"}, False, id="a volume's file without"),
     ],
 )
-def test_only_a_digest_of_all_the_content_pins(source: dict[str, str], pinned: bool) -> None:
+def test_only_a_digest_of_all_the_content_pins(source: dict[str, Any], pinned: bool) -> None:
     assert weights(**source).pinned is pinned
