@@ -1,10 +1,11 @@
 """The HTTP front against the bare engine, and against llama-cpp-python's own server, in one run.
 
-    python benchmarks/front.py [--stock PYTHON] [--clients 1 4 8 16] [--rounds 3]
+    python benchmarks/front.py [--stock PYTHON] [--xllamacpp PYTHON] [--clients 1 4 8 16] [--rounds 3]
 
 Every server has the same model and settings, and the servers take turns within each round, so that whatever
 else the machine does meets all of them. Tokens per second depend on the machine; the ratios are the result.
-`--stock` names a Python with `llama_cpp` and what its server needs. Takes minutes.
+`--stock` names a Python with `llama_cpp` and what its server needs, `--xllamacpp` one with that package. Takes
+minutes.
 """
 
 from __future__ import annotations
@@ -36,6 +37,15 @@ MIN_TOKEN_RATIO, MAX_FIRST_RATIO = 0.97, 1.05
 MIN_STOCK_RATIO = 1.8
 _END_TOKENS = {"0": -100, "2": -100}
 """SmolLM2's tokens that end an answer, made impossible: every answer is as long as asked for."""
+_XLLAMACPP = """
+import sys, time, xllamacpp
+settings = xllamacpp.CommonParams()
+settings.model.path, settings.port, settings.hostnames = sys.argv[1], int(sys.argv[2]), ["127.0.0.1"]
+settings.n_parallel, settings.n_ctx = int(sys.argv[3]), int(sys.argv[3]) * int(sys.argv[4])
+server = xllamacpp.Server(settings)
+while True:
+    time.sleep(60)
+"""
 _START_SECONDS = 180
 _OVERHEAD_REQUESTS = 400
 
@@ -133,7 +143,9 @@ async def overhead(bare: Target, front: Target) -> float:
     return statistics.median(added)
 
 
-def start(stack: ExitStack, name: str, port: int, command: list[str], log: Path) -> Target:
+def start(
+    stack: ExitStack, name: str, port: int, command: list[str], log: Path, path: str = "/v1/models"
+) -> Target:
     """Start a server and wait until it answers."""
     environment = {
         **os.environ,
@@ -149,7 +161,7 @@ def start(stack: ExitStack, name: str, port: int, command: list[str], log: Path)
     deadline = time.monotonic() + _START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as probe:
-            probe.sendall(request("GET", "/v1/models", b"", "close"))
+            probe.sendall(request("GET", path, b"", "close"))
             if b" 200 " in probe.recv(64):
                 return Target(name, port, process)
         time.sleep(0.3)
@@ -228,6 +240,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 8, 16])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--stock", metavar="PYTHON", help="a Python with llama_cpp.server")
+    parser.add_argument("--xllamacpp", metavar="PYTHON", help="a Python with xllamacpp")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
     given = parser.parse_args()
     model = given.model or next(
@@ -235,15 +248,18 @@ def main() -> int:
     )
     with ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        ports = [standalone.free_port() for _ in range(4)]
+        ports = [standalone.free_port() for _ in range(5)]
         bare = start(stack, "bare engine", ports[0], engine_command(model, ports[0]), logs / "bare")
         command = [sys.executable, "-m", "serving", "--model", str(model), "--port", str(ports[1])]
         command += ["--queue", "64", "--", *engine_command(model, ports[2])]
-        targets = [bare, start(stack, "front", ports[1], command, logs / "front")]
+        targets = [bare, start(stack, "front", ports[1], command, logs / "front", "/readyz")]
         if given.stock:
             stock = [given.stock, "-m", "llama_cpp.server", "--model", str(model), "--n_ctx", str(CONTEXT)]
             stock += ["--port", str(ports[3])]
             targets.append(start(stack, "llama_cpp.server", ports[3], stock, logs / "stock"))
+        if given.xllamacpp:
+            other = [given.xllamacpp, "-c", _XLLAMACPP, str(model), str(ports[4]), str(SLOTS), str(CONTEXT)]
+            targets.append(start(stack, "xllamacpp", ports[4], other, logs / "xllamacpp"))
         asyncio.run(measure(targets, given.clients, given.rounds))
         added = asyncio.run(overhead(*targets[:2]))
         found = report(targets, added, memory(targets[1].process.pid))
