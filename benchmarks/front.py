@@ -4,8 +4,8 @@
 
 Every server has the same model and settings, and the servers take turns within each round, so that whatever
 else the machine does meets all of them. Tokens per second depend on the machine; the ratios are the result.
-`--stock` names a Python with `llama_cpp` and what its server needs, `--xllamacpp` one with that package. Takes
-minutes.
+`--stock` names a Python with `llama_cpp` and what its server needs, `--xllamacpp` one with that package. It
+takes minutes.
 """
 
 from __future__ import annotations
