@@ -72,9 +72,12 @@ def files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
-def berth(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def berth(
+    *arguments: str | Path, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "generator", *map(str, arguments)],
+        [Path(sys.executable).with_name("berth"), *map(str, arguments)],
+        cwd=cwd,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -348,7 +351,8 @@ def test_the_same_specs_give_the_same_bytes_anywhere(
     elsewhere = tmp_path / "a folder with spaces" / "rendered"
     elsewhere.parent.mkdir()
     paths = sorted(specs.iterdir(), reverse=True)
-    done = berth("render", *paths, "--out", elsewhere, "--jobs", "2", **environment)
+    nearby = [path.relative_to(specs.parent) for path in paths]
+    done = berth("render", *nearby, "--out", elsewhere, "--jobs", "2", cwd=specs.parent, **environment)
     assert done.returncode == 0, done.stderr
     assert tree(elsewhere) == tree(out)
 
