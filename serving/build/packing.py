@@ -35,6 +35,8 @@ _LOADER_VERSIONED = 'base_path / f"lib{lib_base_name}.so.0",'
 _BACKENDS = """
 
 # berth's build has one backend per kind of CPU in a file of its own; they lie beside the library
+import ctypes
+
 libggml.ggml_backend_load_all_from_path.argtypes = [ctypes.c_char_p]
 libggml.ggml_backend_load_all_from_path.restype = None
 libggml.ggml_backend_load_all_from_path(str(libggml_base_path).encode())

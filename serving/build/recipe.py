@@ -25,7 +25,7 @@ PROGRAMS = ("llama-server", "ggml-rpc-server", "llama-bench", "llama-quantize")
 LIBRARIES = ("llama", "mtmd")
 """What the Python bindings load; the programs bring the rest."""
 
-FORMAT = 1
+FORMAT = 2
 """Raised when `compiling` or `packing` change what they make of the same options."""
 
 _COMMON = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -212,3 +214,20 @@ def test_the_built_engine_names_its_recipe_and_its_commit(engine: Engine) -> Non
         assert hashlib.sha256((engine.folder / name).read_bytes()).hexdigest() == digest
     assert {f"bin/{name}" for name in recipe.PROGRAMS} <= set(listed)
     assert len([name for name in listed if name.startswith("lib/libggml-cpu-")]) > 5
+
+
+@pytest.mark.slow
+def test_the_bindings_find_the_backends_that_lie_beside_them(engine: Engine, tmp_path: Path) -> None:
+    if not (engine.folder / "recipe.json").is_file():
+        pytest.skip(f"NOT TESTED: {engine.folder} is not a build of `make engine`")
+    script = (
+        "import sys, types; package = types.ModuleType('llama_cpp');"
+        "package.__path__ = [sys.argv[1]]; sys.modules['llama_cpp'] = package;"
+        "import llama_cpp._ggml as ggml, llama_cpp.llama_cpp as api; api.llama_backend_init();"
+        "print(ggml.libggml.ggml_backend_reg_count())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, engine.folder / "python" / "llama_cpp"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.strip() == "2", done.stderr
