@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
-def create(gate: Gate, upstream: Upstream, settings: Settings, weights: str) -> Application:
-    """Return the application; `weights` says whether their content was verified.
+def create(gate: Gate, upstream: Upstream, settings: Settings) -> Application:
+    """Return the application.
 
     The engine's paths go past FastAPI's routing and middleware, which would cost each of them as much again.
     """
     proxy = Proxy(gate, upstream, settings.names, strict=settings.strict_model)
-    ours = _ours(gate, upstream, settings, weights)
+    ours = _ours(gate, upstream, settings)
     ours.mount("/", proxy)  # answers what nobody knows, in the shape of OpenAI's errors
 
     async def application(scope: Message, receive: Receive, send: Send) -> None:
@@ -42,7 +42,7 @@ def create(gate: Gate, upstream: Upstream, settings: Settings, weights: str) -> 
     return application
 
 
-def _ours(gate: Gate, upstream: Upstream, settings: Settings, weights: str) -> FastAPI:
+def _ours(gate: Gate, upstream: Upstream, settings: Settings) -> FastAPI:
     app = FastAPI(title="berth", openapi_url=None, docs_url=None, redoc_url=None)
     app.include_router(Original(gate, upstream).router())
 
@@ -54,7 +54,7 @@ def _ours(gate: Gate, upstream: Upstream, settings: Settings, weights: str) -> F
             "status": state,
             "progress": round(progress, 3),
             "model": settings.alias,
-            "weights": weights,
+            "weights": gate.engine.weights,
         }
         return JSONResponse(detail, 200 if gate.ready else 503)
 

@@ -28,7 +28,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-State = Literal["waiting for workers", "starting", "loading", "warming up", "ready", "restarting", "stopped"]
+State = Literal[
+    "checking weights",
+    "waiting for workers",
+    "starting",
+    "loading",
+    "warming up",
+    "ready",
+    "restarting",
+    "stopped",
+]
 
 MAX_ENDS = 3
 WINDOW_SECONDS = 600.0
@@ -77,6 +86,8 @@ class Engine:
     ) -> None:
         self.command, self.upstream = command, upstream
         self.state: State = "starting"
+        self.weights = "Unchecked"
+        """What is known of their content: `Pinned` or `Unpinned`, once they were looked at."""
         self.restarts = 0
         self.ever_ready = False
         self.output = Output()
@@ -110,7 +121,7 @@ class Engine:
     async def _keep_running(self, group: Group) -> None:
         while not self._stopping:
             if self.command.wait_for:
-                self.state = "waiting for workers"
+                self.state, self.output = "waiting for workers", Output()
                 await group.ready()
             reason = await self._once(group)
             self._on_down()

@@ -24,7 +24,7 @@ from serving.limits import Limits
 from serving.queueing import FairQueue
 from serving.upstream import Upstream
 from serving.weights import checking
-from serving.weights.errors import EXIT_WRONG_HASH, WeightsError, say_why
+from serving.weights.errors import WeightsError, WrongHash, say_why
 from serving.weights.stamps import State
 
 if TYPE_CHECKING:
@@ -66,21 +66,12 @@ async def serve(settings: Settings) -> int:
     except OSError as problem:
         say_why(f"cannot listen on {settings.host}: {problem}")
         return EXIT_PORT
-    try:
-        checked = await asyncio.to_thread(checking.check, settings.model, settings.sha256)
-    except WeightsError as problem:
-        say_why(str(problem))
-        return problem.exit_code
-    if checked.state is State.WRONG:
-        say_why(checked.reason)
-        return EXIT_WRONG_HASH
-    log.info("weights: %s: %s", checked.state, checked.reason)
-    return await _serve(settings, sockets, stop, str(checked.state))
+    return await _serve(settings, sockets, stop)
 
 
-async def _serve(settings: Settings, sockets: list[socket.socket], stop: asyncio.Event, weights: str) -> int:
+async def _serve(settings: Settings, sockets: list[socket.socket], stop: asyncio.Event) -> int:
     upstream = Upstream("127.0.0.1", settings.engine_port)
-    measures = metrics.Metrics(settings.alias, weights)
+    measures = metrics.Metrics(settings.alias)
     queue = FairQueue(
         settings.slots, settings.queue, timeout=settings.queue_seconds, on_refusal=measures.refused
     )
@@ -93,7 +84,7 @@ async def _serve(settings: Settings, sockets: list[socket.socket], stop: asyncio
     limits = Limits(settings.requests_per_minute, settings.tokens_per_minute)
     gate = Gate(keys, limits, queue, measures, engine, settings.bounds)
     applications: list[Any] = [
-        app.create(gate, upstream, settings, weights),
+        app.create(gate, upstream, settings),
         metrics.application(measures, upstream),
     ]
     servers = [_server(application) for application, _ in zip(applications, sockets, strict=False)]
@@ -101,7 +92,7 @@ async def _serve(settings: Settings, sockets: list[socket.socket], stop: asyncio
         asyncio.create_task(server.serve([place])) for server, place in zip(servers, sockets, strict=True)
     ]
     watching = asyncio.create_task(keys.watch())
-    running = asyncio.create_task(engine.run())
+    running = asyncio.create_task(_run(engine, measures, settings))
     stopping = asyncio.create_task(stop.wait())
     code = 0
     try:
@@ -139,12 +130,31 @@ async def drain(gate: Gate, upstream: Upstream, seconds: float, hurry: asyncio.E
     hurried.cancel()
 
 
+async def _run(engine: Engine, measures: metrics.Metrics, settings: Settings) -> None:
+    """Compare the weights with their sha256, where one is known, and only then load them."""
+
+    def show(done: int, size: int) -> None:
+        engine.output.progress = done / size
+
+    engine.state = "checking weights"
+    checked = await asyncio.to_thread(checking.check, settings.model, settings.sha256, progress=show)
+    measures.weights(checked.state)
+    if checked.state is State.WRONG:
+        raise WrongHash(checked.reason)
+    log.info("weights: %s: %s", checked.state, checked.reason)
+    engine.weights = checked.state
+    await engine.run()
+
+
 def _why(running: asyncio.Task[None]) -> int:
     try:
         running.result()
     except EngineFailed as problem:
         say_why(f"the engine is given up: {problem}")
         return EXIT_ENGINE
+    except WeightsError as problem:
+        say_why(str(problem))
+        return problem.exit_code
     return 0
 
 

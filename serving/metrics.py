@@ -35,7 +35,7 @@ _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 class Metrics:
     """Of one model; a key's label is its name, never the key."""
 
-    def __init__(self, model: str, weights: str = "Unpinned") -> None:
+    def __init__(self, model: str) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.model = model
@@ -67,11 +67,16 @@ class Metrics:
             "berth_streams_cut", "Answers that broke off, by who ended them", ("by",), registry=self.registry
         )
 
-        state = Gauge(
-            "berth_weights", "1, labelled by whether their content was verified", ("model", "state"),
+        self._weights = Gauge(
+            "berth_weights",
+            "1, labelled by whether their content was verified",
+            ("model", "state"),
             registry=self.registry,
-        )  # fmt: skip
-        state.labels(model, weights).set(1)
+        )
+
+    def weights(self, state: str) -> None:
+        """Show what is known of the weights' content."""
+        self._weights.labels(self.model, state).set(1)
 
     def refused(self, reason: str) -> None:
         """Count a request that the queue sent away."""
