@@ -141,7 +141,7 @@ def test_the_image_answers_as_the_originals_quick_start(start: Callable[..., str
     except BaseException:
         print(subprocess.run(["podman", "logs", container], capture_output=True, text=True, check=False))
         raise
-    body = {"prompt": "The sea is", "generate_kwargs": {"max_length": 12}}
+    body = {"prompt": "The sea is", "max_length": 16}
     asked = run(
         "curl", "--silent", "--fail-with-body", "--max-time", "90", "-X", "POST",
         "-H", "Content-Type: application/json", "-d", json.dumps(body), f"http://127.0.0.1:{port}/chat",
