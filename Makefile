@@ -12,7 +12,7 @@ help: ## Show the targets
 $(STAMP): pyproject.toml
 	@test -d .venv || $(PYTHON) -m venv .venv || { echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 1; }
 	@echo "installing into .venv (about a minute the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[dev]'
 	@# Compiled ahead: where Python may not write bytecode, every command would compile us anew.
 	@$(BIN)/python -m compileall -q berth generator presets
 	@touch $@

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -192,12 +192,8 @@ class Catalog:
 
     def digest(self, model: Model | None = None, instance_types: Iterable[InstanceType] = ()) -> str:
         """Return the digest of the entries that a plan used."""
-        return digest(
-            {
-                "model": model.digest if model else None,
-                "instanceTypes": {instance.name: instance.digest for instance in instance_types},
-            }
-        )
+        entries = tuple((instance.name, instance.digest) for instance in instance_types)
+        return _digest(model.digest if model else None, entries)
 
     def _read_models(self, documents: Sequence[Any], problems: list[Problem]) -> dict[str, Model]:
         found: dict[str, Model] = {}
@@ -225,6 +221,11 @@ class Catalog:
             return f"KAITO's preset {name!r} cannot be served here: {known.reason}; take {known.instead}"
         listed = list(dict.fromkeys(self._places[near].spelled for near in _nearest(name, self._places)))
         return f"no preset is named {name!r}; {_proposal(listed, 'berth presets')}"
+
+
+@lru_cache(maxsize=4_096)
+def _digest(model: str | None, instance_types: tuple[tuple[str, str], ...]) -> str:
+    return digest({"model": model, "instanceTypes": dict(instance_types)})
 
 
 def replace_price(instance: InstanceType, price: Any) -> InstanceType:

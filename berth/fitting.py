@@ -99,8 +99,13 @@ def demand(
         ubatch=batch if embeds else 512,
         embeddings=embeds,
     )
-    fused = flash_attention_on_cuda(made.layout, made.settings(made.wanted_context, gpus=1)) is None
-    return made if fused else replace(made, flash_attention=False)
+    return made if _has_flash_attention(made) else replace(made, flash_attention=False)
+
+
+@lru_cache(maxsize=4_096)
+def _has_flash_attention(demand: Demand) -> bool:
+    settings = demand.settings(demand.wanted_context, gpus=1)
+    return flash_attention_on_cuda(demand.layout, settings) is None
 
 
 @dataclass(frozen=True, slots=True)
