@@ -10,8 +10,8 @@ def main() -> None:
     """Run the command line; exit codes are 0 fine, 1 problems, 2 could not run."""
     from generator import quick
 
-    # A short-lived process: collecting cycles of a thousand small documents costs more than it frees.
-    gc.set_threshold(200_000, 50, 1_000)
+    # A short-lived process: looking for cycles in a thousand small documents costs more than it frees.
+    gc.disable()
     code = quick.render(sys.argv[1:])
     if code is None:
         from generator import cli

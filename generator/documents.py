@@ -216,6 +216,8 @@ class Document:
     text: str = field(repr=False)
     first_line: int = 1
     prefix: Path = ()
+    node: Node | None = field(default=None, repr=False, compare=False)
+    """The whole text's node tree, where it was composed already: it knows the places."""
 
     def position(self, path: Path) -> tuple[int, int]:
         """Line and column, from 1, of the field; of the nearest mapping around one that is not there."""
@@ -231,6 +233,8 @@ class Document:
 
     @cached_property
     def _root(self) -> Node | None:
+        if self.node is not None:
+            return self.node
         try:
             return compose(self.text)
         except UnreadableError:

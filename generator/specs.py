@@ -22,6 +22,8 @@ from generator.documents import Budget, Document, Repeated, UnreadableError, bui
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from yaml.nodes import Node
+
 FLEET_FILE = "berth.yaml"
 DUPLICATE = "duplicate"
 """The rule of a Workspace that stands in two places."""
@@ -210,21 +212,21 @@ def _has_content(chunk: str) -> bool:
 def _documents(
     chunk: str, first_line: int, file: str, index: int, budget: Budget
 ) -> list[tuple[Document, list[Repeated]]]:
-    data, repeats = _data(chunk, budget)
+    data, repeats, node = _data(chunk, budget)
     return [
-        (Document(file, index + offset, item, chunk, first_line, prefix), _below(repeats, prefix))
+        (Document(file, index + offset, item, chunk, first_line, prefix, node), _below(repeats, prefix))
         for offset, (item, prefix) in enumerate(_ours(data))
     ]
 
 
-def _data(chunk: str, budget: Budget) -> tuple[Any, list[Repeated]]:
+def _data(chunk: str, budget: Budget) -> tuple[Any, list[Repeated], Node | None]:
     try:
         node = compose(chunk, budget)
     except UnreadableError:
         if not chunk.lstrip().startswith("{") or _TEMPLATE in chunk:
             raise
-        return parse_json(chunk, budget), []
-    return (None, []) if node is None else build(node, budget)
+        return parse_json(chunk, budget), [], None
+    return (None, [], None) if node is None else (*build(node, budget), node)
 
 
 def _ours(

@@ -46,7 +46,8 @@ def command(
         typer.echo(reports.problems_json(found))
     else:
         lines = reports.problems_github if format is Format.github else reports.problems_text
-        for line in lines(found, errors_only=quiet):
-            typer.echo(line)
+        text = "\n".join(lines(found, errors_only=quiet))
+        if text:
+            typer.echo(text)
         typer.echo(reports.summary(found), err=True)
     raise typer.Exit(0 if found.valid else 1)
