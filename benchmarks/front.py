@@ -63,10 +63,10 @@ class Target:
     """Median seconds to the first token of every round."""
 
 
-async def answer(port: int, number: int) -> tuple[float, int]:
+async def answer(target: Target, number: int) -> tuple[float, int]:
     """Ask for one streamed answer; return the seconds to its first token and the number of tokens."""
     began = time.perf_counter()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
     body = {
         "model": "smollm2", "stream": True, "max_tokens": TOKENS, "temperature": 0.0,
         "logit_bias": _END_TOKENS,
@@ -83,7 +83,7 @@ async def answer(port: int, number: int) -> tuple[float, int]:
             count += 1
     writer.close()
     if count < TOKENS // 2:
-        raise SystemExit(f"port {port}: {count} of {TOKENS} tokens came")
+        raise SystemExit(f"{target.name}: {count} of {TOKENS} tokens came")
     return first, count
 
 
@@ -98,7 +98,7 @@ def request(method: str, path: str, body: bytes, connection: str) -> bytes:
 async def load(target: Target, clients: int, seed: int) -> None:
     """Let clients ask at once, and note what came."""
     began = time.perf_counter()
-    answers = await asyncio.gather(*(answer(target.port, seed * 1000 + number) for number in range(clients)))
+    answers = await asyncio.gather(*(answer(target, seed * 1000 + number) for number in range(clients)))
     seconds = time.perf_counter() - began
     target.tokens.setdefault(clients, []).append(sum(count for _, count in answers) / seconds)
     target.first.setdefault(clients, []).append(statistics.median(first for first, _ in answers))
@@ -125,7 +125,7 @@ async def round_trips(port: int, count: int) -> list[float]:
 async def measure(targets: list[Target], clients: list[int], rounds: int) -> None:
     """Rounds in which the servers take turns; who begins changes from round to round."""
     for target in targets:
-        await answer(target.port, 0)
+        await answer(target, 0)
     for count in clients:
         for index in range(rounds):
             order = targets if index % 2 == 0 else targets[::-1]
@@ -255,7 +255,8 @@ def main() -> int:
         targets = [bare, start(stack, "front", ports[1], command, logs / "front", "/readyz")]
         if given.stock:
             stock = [given.stock, "-m", "llama_cpp.server", "--model", str(model), "--n_ctx", str(CONTEXT)]
-            stock += ["--port", str(ports[3])]
+            # by default it ends a running answer when another request comes
+            stock += ["--port", str(ports[3]), "--interrupt_requests", "false"]
             targets.append(start(stack, "llama_cpp.server", ports[3], stock, logs / "stock"))
         if given.xllamacpp:
             other = [given.xllamacpp, "-c", _XLLAMACPP, str(model), str(ports[4]), str(SLOTS), str(CONTEXT)]
