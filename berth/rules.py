@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from berth.catalog import Catalog
     from berth.fleet import Fleet
     from berth.plans import Plan
+    from berth.sizing import Decision
     from berth.workspaces import Reading
 
 _HOURS_PER_MONTH = 730
@@ -27,7 +28,12 @@ class Verdict:
     """Every problem of one Workspace, and its plan where no error stands against it."""
 
     problems: tuple[Problem, ...]
-    plan: Plan | None
+    decision: Decision | None = None
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan, written out when it is first asked for."""
+        return self.decision.plan if self.decision is not None else None
 
     @property
     def valid(self) -> bool:
@@ -44,16 +50,16 @@ def judge(reading: Reading, catalog: Catalog, fleet: Fleet) -> Verdict:
     found = list(reading.problems)
     workspace = reading.workspace
     if workspace is None:
-        return Verdict(tuple(found), None)
+        return Verdict(tuple(found))
     if any(_matters_to_sizing(problem) for problem in found):
         found += [problem for problem in sizing.names(workspace, catalog) if not _told(problem, found)]
-        return Verdict(_ordered(found), None)
+        return Verdict(_ordered(found))
     try:
         decision = sizing.decide(workspace, catalog, fleet)
     except NoFit as error:
-        return Verdict(_ordered([*found, *error.problems]), None)
-    verdict = Verdict(_ordered([*found, *decision.warnings]), decision.plan)
-    return verdict if verdict.valid else Verdict(verdict.problems, None)
+        return Verdict(_ordered([*found, *error.problems]))
+    verdict = Verdict(_ordered([*found, *decision.warnings]), decision)
+    return verdict if verdict.valid else Verdict(verdict.problems)
 
 
 def check(reading: Reading, catalog: Catalog, fleet: Fleet) -> list[Problem]:

@@ -7,6 +7,7 @@ admission, the watcher and the pod, and none of them plans again.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from berth import choosing, fitting, refusals, weights
@@ -16,6 +17,8 @@ from berth.plans import Cost, EngineVariant, NodeRequest, Plan, Server
 from berth.quantities import GIB
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from berth.catalog import Catalog
     from berth.fitting import Demand, Fit
     from berth.instances import InstanceType
@@ -27,12 +30,20 @@ NODE_DISK_FOR_SYSTEM = 40 * GIB
 """Of a node's own disk: operating system, the engine's images, logs. An allowance, not measured."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Decision:
-    """A plan, and what a person should know of it; the plan repeats the warnings as text."""
+    """What was decided and what a person should know of it; the plan is written out when it is asked for.
 
-    plan: Plan
+    A check of a thousand Workspaces needs a thousand verdicts and no plan. The plan repeats the warnings as
+    text.
+    """
+
+    write: Callable[[], Plan]
     warnings: tuple[Problem, ...]
+
+    @cached_property
+    def plan(self) -> Plan:
+        return self.write()
 
 
 def plan(workspace: Workspace, catalog: Catalog, fleet: Fleet | None = None) -> Plan:
@@ -171,54 +182,57 @@ def _plan(
     source = weights.of(workspace, demand, fleet)
     if source is None:
         raise NoFit([refusals.no_weights(demand)])
-    server = Server(
-        model=demand.model.name,
-        alias=demand.model.name,
-        quantization=demand.quantization,
-        task=demand.model.task,
-        context_size=fit.context_size,
-        parallel=demand.parallel,
-        batch=demand.batch,
-        ubatch=demand.ubatch,
-        cache_type_k=demand.cache_type_k,
-        cache_type_v=demand.cache_type_v,
-        flash_attention=demand.flash_attention,
-        gpu_layers=demand.layout.hyperparameters.layers + 1,
-        gpus=fit.gpus,
-        tensor_split=(1,) * fit.gpus if fit.gpus > 1 else (),
-        variant=variant((fit.instance, *fallbacks)),
-        extra_args=tuple(workspace.inference.llamacpp.extra_args),
-    )
     warnings = tuple(refusals.warnings(workspace, demand, fit, nodes, replicas, source))
-    plan = Plan(
-        name=workspace.name,
-        namespace=workspace.namespace,
-        spec_digest=workspace.spec_digest,
-        catalog_digest=catalog.digest(demand.model, (fit.instance, *fallbacks)),
-        fleet_digest=fleet.digest,
-        nodes=NodeRequest(
-            instance_type=fit.instance.name,
-            fallback_instance_types=tuple(instance.name for instance in fallbacks),
-            count=nodes,
-            gpus_per_node=fit.instance.gpu_count,
-            gpu_model=fit.instance.gpu_model,
-            labels=dict(workspace.resource.match_labels),
-            preferred=tuple(workspace.resource.preferred_nodes),
-            disk=_disk(source.size, fit, fleet),
-            provisioning=fleet.provisioning,
-        ),
-        replicas=replicas,
-        gpus_per_replica=fit.gpus,
-        nodes_per_replica=fit.nodes,
-        server=server,
-        memory=fit.memory,
-        weights=source,
-        surge=_room_for_surge(fit, nodes, replicas),
-        cost=_cost(fit.instance, nodes),
-        warnings=tuple(warning.reason for warning in warnings),
-        explanation=tuple(refusals.explanation(demand, fit, less, source)),
-    )
-    return Decision(plan, warnings)
+
+    def write() -> Plan:
+        server = Server(
+            model=demand.model.name,
+            alias=demand.model.name,
+            quantization=demand.quantization,
+            task=demand.model.task,
+            context_size=fit.context_size,
+            parallel=demand.parallel,
+            batch=demand.batch,
+            ubatch=demand.ubatch,
+            cache_type_k=demand.cache_type_k,
+            cache_type_v=demand.cache_type_v,
+            flash_attention=demand.flash_attention,
+            gpu_layers=demand.layout.hyperparameters.layers + 1,
+            gpus=fit.gpus,
+            tensor_split=(1,) * fit.gpus if fit.gpus > 1 else (),
+            variant=variant((fit.instance, *fallbacks)),
+            extra_args=tuple(workspace.inference.llamacpp.extra_args),
+        )
+        return Plan(
+            name=workspace.name,
+            namespace=workspace.namespace,
+            spec_digest=workspace.spec_digest,
+            catalog_digest=catalog.digest(demand.model, (fit.instance, *fallbacks)),
+            fleet_digest=fleet.digest,
+            nodes=NodeRequest(
+                instance_type=fit.instance.name,
+                fallback_instance_types=tuple(instance.name for instance in fallbacks),
+                count=nodes,
+                gpus_per_node=fit.instance.gpu_count,
+                gpu_model=fit.instance.gpu_model,
+                labels=dict(workspace.resource.match_labels),
+                preferred=tuple(workspace.resource.preferred_nodes),
+                disk=_disk(source.size, fit, fleet),
+                provisioning=fleet.provisioning,
+            ),
+            replicas=replicas,
+            gpus_per_replica=fit.gpus,
+            nodes_per_replica=fit.nodes,
+            server=server,
+            memory=fit.memory,
+            weights=source,
+            surge=_room_for_surge(fit, nodes, replicas),
+            cost=_cost(fit.instance, nodes),
+            warnings=tuple(warning.reason for warning in warnings),
+            explanation=tuple(refusals.explanation(demand, fit, less, source)),
+        )
+
+    return Decision(write, warnings)
 
 
 def _nodes_and_replicas(workspace: Workspace, fit: Fit) -> tuple[int, int]:
@@ -302,4 +316,4 @@ def _template_plan(workspace: Workspace, catalog: Catalog, fleet: Fleet) -> Deci
         cost=_cost(instance, count) if instance else None,
         warnings=tuple(warning.message for warning in warnings),
     )
-    return Decision(plan, tuple(warnings))
+    return Decision(lambda: plan, tuple(warnings))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from berth.fleet import Fleet
     from berth.plans import Plan
     from berth.problems import Problem
+    from berth.rules import Verdict
     from berth.workspaces import Workspace
     from generator.documents import Document
 
@@ -53,9 +54,13 @@ class Subject:
     namespace: str | None
     name: str | None
     problems: tuple[Located, ...]
-    plan: Plan | None = None
+    verdict: Verdict | None = None
     workspace: Workspace | None = None
     document: Document | None = None
+
+    @property
+    def plan(self) -> Plan | None:
+        return self.verdict.plan if self.verdict is not None else None
 
     @property
     def valid(self) -> bool:
@@ -127,7 +132,7 @@ def _judged(document: Document, catalog: Catalog, fleet: Fleet) -> Subject:
         namespace=_text(metadata.get("namespace")),
         name=_text(metadata.get("name")),
         problems=tuple(Located(problem, document) for problem in verdict.problems),
-        plan=verdict.plan,
+        verdict=verdict,
         workspace=workspace,
         document=document,
     )
@@ -143,7 +148,7 @@ def _within_budget(subjects: list[Subject], fleet: Fleet) -> list[Subject]:
     return [
         replace(
             subject,
-            plan=None,
+            verdict=None,
             problems=(
                 *(Located(problem, subject.document) for problem in by_plan[id(subject.plan)]),
                 *subject.problems,
