@@ -52,6 +52,8 @@ _COMMON = {
     "LLAMA_SUBPROCESS": "OFF",
     "LLAMA_BUILD_NUMBER": "0",
     "LLAMA_BUILD_COMMIT": LLAMA_CPP_COMMIT[:9],
+    # where there is git, ggml would ask it, and call the unpacked sdist changed
+    "GIT_EXE": "",
     "GGML_RPC": "ON",
     # one build for every CPU: the variant is picked when the program starts
     "GGML_NATIVE": "OFF",

@@ -212,6 +212,9 @@ def test_the_built_engine_names_its_recipe_and_its_commit(engine: Engine) -> Non
     }
     for name, digest in listed.items():
         assert hashlib.sha256((engine.folder / name).read_bytes()).hexdigest() == digest
+        content = (engine.folder / name).read_bytes()
+        assert b"-dirty" not in content
+        assert b"engine-build" not in content, f"{name} names the folder that it was built in"
     assert {f"bin/{name}" for name in recipe.PROGRAMS} <= set(listed)
     assert len([name for name in listed if name.startswith("lib/libggml-cpu-")]) > 5
 
