@@ -6,8 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from berth import sizing
-from berth.errors import NoFit
+from berth import refusals, sizing
+from berth.errors import NoFit, UnknownInstanceType
 from berth.problems import Path, Problem
 
 if TYPE_CHECKING:
@@ -65,6 +65,18 @@ def judge(reading: Reading, catalog: Catalog, fleet: Fleet) -> Verdict:
 def check(reading: Reading, catalog: Catalog, fleet: Fleet) -> list[Problem]:
     """Return every problem of one Workspace."""
     return list(judge(reading, catalog, fleet).problems)
+
+
+def unknown_fallbacks(fleet: Fleet, catalog: Catalog) -> list[Problem]:
+    """Return a problem, with its path in the fleet file, for each fallback that is not in the catalogue."""
+    found: list[Problem] = []
+    for index, name in enumerate(fleet.fallback_instance_types):
+        try:
+            catalog.instance_type(name)
+        except UnknownInstanceType as error:
+            path = ("fallbackInstanceTypes", index)
+            found.append(refusals.unknown(path, name, error, "unknown-instance-type"))
+    return found
 
 
 def over_budget(plans: Iterable[Plan], fleet: Fleet) -> list[tuple[Plan, Problem]]:

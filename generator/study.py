@@ -94,6 +94,12 @@ def study(paths: Sequence[str], fleet_path: Path | None = None) -> Study:
     """Read and judge everything that the paths hold."""
     fleet, fleet_file, fleet_problems, fleet_document = _fleet(paths, fleet_path)
     catalog, catalog_problems = extended_catalog(fleet)
+    unknown = rules.unknown_fallbacks(fleet, catalog)
+    if unknown:
+        catalog_problems = (*catalog_problems, *unknown)
+        wrong = {problem.value for problem in unknown}
+        known = tuple(name for name in fleet.fallback_instance_types if name not in wrong)
+        fleet = fleet.model_copy(update={"fallback_instance_types": known})
     subjects: list[Subject] = []
     if fleet_file is not None and (fleet_problems or catalog_problems):
         located = [

@@ -281,3 +281,12 @@ def test_since_announces_an_interruption(berth: Any, tmp_path: Path) -> None:
     (tmp_path / "big.yaml").write_text(spec.replace("Standard_NC12s_v3", "Standard_NC24ads_A100_v4"))
     _, out, _ = berth("plan", tmp_path, "--since", "HEAD", "--format", "markdown")
     assert "- `big`: moves between one node and several" in out
+
+
+def test_a_misspelt_fallback_is_a_problem_of_the_fleet_file(berth: Any, tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(GOOD)
+    (tmp_path / "berth.yaml").write_text("cloud: azure\nfallbackInstanceTypes: [Standard_NC24_v3]\n")
+    code, out, _ = berth("check", tmp_path)
+    assert code == 1
+    assert f"{tmp_path}/berth.yaml:2:25: error: fallbackInstanceTypes[0]: no instance type is named" in out
+    assert "Standard_NC24s_v3" in out
