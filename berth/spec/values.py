@@ -7,6 +7,7 @@ wrong field costs that field alone.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,21 +21,21 @@ if TYPE_CHECKING:
 Schema = dict[str, Any]
 
 
-class Node:
+class Node(ABC):
     """A kind of value."""
 
     @property
+    @abstractmethod
     def kind(self) -> str:
         """Its name on the reference page."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, value: Any, path: Path, report: Report) -> Any:
         """Return the value as the typed classes hold it, or report and return `ABSENT`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def schema(self) -> Schema:
         """The value's OpenAPI schema, structural as Kubernetes demands."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
