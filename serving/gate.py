@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from serving.limits import Limits
     from serving.metrics import Metrics
     from serving.queueing import FairQueue
+    from serving.tracing import Tracer
 
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -51,7 +52,9 @@ class Gate:
         metrics: Metrics,
         engine: Engine,
         bounds: Bounds,
+        tracer: Tracer | None = None,
     ) -> None:
+        self.tracer = tracer
         self.keys, self.limits, self.queue = keys, limits, queue
         self.metrics, self.engine, self.bounds = metrics, engine, bounds
         self.draining = False

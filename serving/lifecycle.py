@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 import uvloop
 
-from serving import app, metrics
+from serving import app, metrics, tracing
 from serving.engine import Engine, EngineFailed
 from serving.gate import Gate
 from serving.keys import KeyRing
@@ -82,7 +83,8 @@ async def _serve(settings: Settings, sockets: list[socket.socket], stop: asyncio
     if not keys.required:
         log.warning("no API keys: everybody who reaches %s:%d may ask", settings.host, settings.port)
     limits = Limits(settings.requests_per_minute, settings.tokens_per_minute)
-    gate = Gate(keys, limits, queue, measures, engine, settings.bounds)
+    tracer = tracing.from_environment(os.environ, settings.alias)
+    gate = Gate(keys, limits, queue, measures, engine, settings.bounds, tracer)
     applications: list[Any] = [
         app.create(gate, upstream, settings),
         metrics.application(measures, upstream),
@@ -112,6 +114,8 @@ async def _serve(settings: Settings, sockets: list[socket.socket], stop: asyncio
         await engine.stop()
         running.cancel()
         await asyncio.wait({running})
+        if tracer is not None:
+            tracer.close()
     return code
 
 

@@ -72,6 +72,8 @@ class Original:
         self, request: Request, answer: Callable[[Key, dict[str, Any]], Awaitable[dict[str, Any]]]
     ) -> Response:
         arrived, status, key = monotonic(), CLIENT_CLOSED, ANONYMOUS
+        tracer, scope = self._gate.tracer, request.scope
+        trace = None if tracer is None else tracer.begin("POST", scope["path"], scope["headers"])
         with self._gate.visit():
             try:
                 key = self._gate.admit(request.scope["headers"], generation=True)
@@ -89,6 +91,8 @@ class Original:
             finally:
                 seconds = monotonic() - arrived
                 self._gate.metrics.answered(key.name, status, seconds)
+                if trace is not None:
+                    trace.end(status, key.name)
                 log.info("POST %s %d key=%s %.3f s", request.url.path, status, key.name, seconds)
 
     def _last(self) -> dict[str, str]:

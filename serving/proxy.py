@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from serving.queueing import Turn
     from serving.refusals import Api
     from serving.routes import Route
+    from serving.tracing import Trace
     from serving.upstream import Exchange, Upstream
 
     Message = MutableMapping[str, Any]
@@ -57,6 +58,7 @@ class Call:
     begun: bool = False
     """Whether the client has the answer's head."""
     counter: Counter | None = None
+    trace: Trace | None = None
 
 
 class Proxy:
@@ -73,6 +75,9 @@ class Proxy:
         api = ANTHROPIC if path.startswith("/v1/messages") else OPENAI
         target = f"{path}?{query}" if query else path
         call = Call(scope["method"], path, target, scope["headers"], api, monotonic())
+        if self._gate.tracer is not None:
+            route = path if path in PATHS else None
+            call.trace = self._gate.tracer.begin(call.method, route, call.headers)
         with self._gate.visit():
             try:
                 await self._answer(call, receive, send)
@@ -110,7 +115,11 @@ class Proxy:
             turn = await self._gate.queue.enter(call.key.name)
             self._gate.metrics.queued(call.key.name, monotonic() - since)
             call.counter = Counter()
+            if call.trace is not None:
+                call.trace.event("slot")
         headers = [pair for pair in call.headers if pair[0] in _REQUEST_HEADERS]
+        if call.trace is not None:
+            headers = call.trace.onward(headers)
         exchange: Exchange | None = None
         try:
             async with asyncio.timeout(self._gate.bounds.request_seconds):
@@ -159,6 +168,8 @@ class Proxy:
                     observe((now - last) / events)
                 else:
                     metrics.first_token(key, now - call.arrived)
+                    if call.trace is not None:
+                        call.trace.event("first token")
                 last = now
         if not done:
             await send({"type": "http.response.body", "body": b""})
@@ -184,6 +195,8 @@ class Proxy:
                 self._gate.metrics.first_token(call.key.name, seconds - usage.generation_seconds)
                 self._gate.metrics.between(call.key.name)(usage.generation_seconds / completion)
         self._gate.metrics.answered(call.key.name, call.status, seconds)
+        if call.trace is not None:
+            call.trace.end(call.status, call.key.name, prompt, completion)
         log.log(
             logging.INFO if call.counter is not None or call.status >= 400 else logging.DEBUG,
             "%s %s %d key=%s tokens=%d+%d %.3f s",
