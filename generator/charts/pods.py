@@ -32,6 +32,9 @@ GROUP_ALLOWANCE_SECONDS = 1800
 GRACE_SECONDS = 150
 """Running answers may finish after SIGTERM; the front stops taking new ones at once."""
 
+LEAVE_SECONDS = 5
+"""Between the wish that a pod ends and SIGTERM: proxies on the nodes still send to it for a moment."""
+
 _PROBE_PERIOD_SECONDS = 10
 
 
@@ -62,6 +65,7 @@ def serving(frame: Frame, server: Server, weights: Weights, group: Group | None 
         startupProbe=_probe("/readyz", "http", failures=startup_failures(weights, group is not None)),
         readinessProbe=_probe("/readyz", "http", period=5, failures=2),
         livenessProbe=_probe("/healthz", "http", failures=6),
+        lifecycle={"preStop": {"exec": {"command": ["sleep", str(LEAVE_SECONDS)]}}},
     )
     keys = {
         "secretName": names.part(frame.workspace.name, "api-keys"),
