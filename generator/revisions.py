@@ -39,7 +39,7 @@ def study_at(revision: str, paths: Sequence[str], fleet_path: Path | None) -> St
     archive = _git(["archive", "--format=tar", revision], root)
     with tempfile.TemporaryDirectory(prefix="berth-") as folder:
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            # Pythons before 3.11.4, Debian 12's among them, know no filters; git's archives hold no odd paths.
+            # Pythons before 3.11.4, as Debian 12 has it, know no filters; git holds no odd paths.
             tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
             tar.extractall(folder)
         base = Path(folder).resolve()

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from serving import watchdog
+from serving import devices, watchdog
 from serving.group import Group
 from serving.output import Output
 from serving.upstream import EngineGone
@@ -124,7 +124,6 @@ class Engine:
                 self.state, self.output = "waiting for workers", Output()
                 await group.ready()
             reason = await self._once(group)
-            self._on_down()
             if self._stopping:
                 break
             self.upstream.fail(reason)
@@ -162,8 +161,10 @@ class Engine:
     async def _once(self, group: Group) -> str:
         """Start the process and return why it ended."""
         self.state, self.output = "starting", Output()
-        log.info("engine: starting %s", " ".join(self.command.argv))
         try:
+            if problem := await devices.missing(self.command.argv):
+                return problem
+            log.info("engine: starting %s", " ".join(self.command.argv))
             # Its own session: a Ctrl-C in a terminal is for the front, which lets streams finish first.
             process = await asyncio.create_subprocess_exec(
                 *self.command.argv,
@@ -173,8 +174,8 @@ class Engine:
                 env=environment(),
                 start_new_session=True,
             )
-        except OSError as problem:
-            return f"it could not be started: {problem}"
+        except OSError as refused:
+            return f"it could not be started: {refused}"
         self._process = process
         reading = asyncio.create_task(self._read(process))
         serving = asyncio.create_task(self._serve())
@@ -182,6 +183,8 @@ class Engine:
         losing = asyncio.create_task(group.broken() if self.command.wait_for else asyncio.Event().wait())
         try:
             await asyncio.wait({serving, ending, losing}, return_when=asyncio.FIRST_COMPLETED)
+            self.state = "restarting"
+            self._on_down()  # first of all: whoever comes now waits for the next one
             if ending.done():
                 return f"it ended {_how(process.returncode or 0)}"
             reason = str((serving if serving.done() else losing).result())

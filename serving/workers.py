@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from berth import labels
-from serving import sockets
+from serving import devices, sockets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,6 +92,8 @@ class Worker:
         return running and self.state.listening
 
     async def _start(self) -> None:
+        if problem := await devices.missing(self.command):
+            raise OSError(problem)
         self._waiting_since.clear()
         self._process = await asyncio.create_subprocess_exec(*self.command)
         self.instance = secrets.token_hex(8)
