@@ -101,9 +101,9 @@ def absent() -> str | None:
 
 
 def skip(reason: str) -> None:
-    """Say loudly that something was not tested; with BERTH_E2E=required that is a failure."""
+    """Say loudly that something was not tested; with BERTH_PODS=required that is a failure."""
     text = f"NOT TESTED with real pods: {reason}"
-    if os.environ.get("BERTH_E2E") == "required":
+    if os.environ.get("BERTH_PODS") == "required":
         pytest.fail(text)
     pytest.skip(text)
 
