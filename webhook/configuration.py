@@ -1,0 +1,123 @@
+"""The catalogue and the fleet file in use; both change without a restart.
+
+The file is mounted from a ConfigMap, which changes as a whole. A file that cannot be used changes nothing:
+the last good one stays, and metrics and logs say so.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from berth import catalog as catalogs
+from berth import fleet as fleets
+from berth import rules
+from berth.entries import InvalidEntry
+from webhook.logs import fields
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from berth.catalog import Catalog
+    from berth.fleet import Fleet
+    from berth.problems import Problem
+    from webhook.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_LARGEST_BYTES = 4 * 2**20
+
+
+class BadConfiguration(Exception):
+    """The fleet file cannot be used, with every reason."""
+
+
+class Configuration:
+    """What admissions are decided by, apart from the review."""
+
+    def __init__(self, path: Path | None, metrics: Metrics) -> None:
+        self.catalog: Catalog = catalogs.load()
+        self.fleet: Fleet = fleets.Fleet()
+        self._path = path
+        self._metrics = metrics
+        self._seen: bytes | None = None
+
+    def load(self) -> None:
+        """Read the file for the first time.
+
+        Raises:
+            BadConfiguration: if it cannot be used; there is no last good one to go on with.
+        """
+        if self._path is not None:
+            self._seen = self._bytes(self._path)
+            self.fleet, self.catalog = parse(self._seen)
+        # The first admission is not to pay for reading every preset.
+        for model in self.catalog.models:
+            model.layout(model.default_quantization)
+        self._metrics.reloaded(good=True)
+
+    def refresh(self) -> bool:
+        """Read the file again if it changed; return whether another one is in use now."""
+        if self._path is None:
+            return False
+        try:
+            content = self._bytes(self._path)
+            if content == self._seen:
+                return False
+            self._seen = content
+            fleet, catalog = parse(content)
+        except BadConfiguration as problem:
+            self._broken(str(problem))
+            return False
+        self.fleet, self.catalog = fleet, catalog
+        self._metrics.reloaded(good=True)
+        log.info("the fleet file changed and is in use", extra=fields(digest=fleet.digest))
+        return True
+
+    def _bytes(self, path: Path) -> bytes:
+        try:
+            content = path.read_bytes()
+        except OSError as problem:
+            raise BadConfiguration(f"{path}: {problem.strerror}") from problem
+        if len(content) > _LARGEST_BYTES:
+            raise BadConfiguration(f"{path} is larger than {_LARGEST_BYTES} bytes")
+        return content
+
+    def _broken(self, reason: str) -> None:
+        """Say it once for each content, and go on."""
+        if reason != getattr(self, "_told", None):
+            log.error("the fleet file is broken; the last good one stays: %s", reason)
+        self._told: str | None = reason
+        self._metrics.reloaded(good=False)
+
+
+def parse(content: bytes) -> tuple[Fleet, Catalog]:
+    """Read a fleet file, and the catalogue with its entries.
+
+    Raises:
+        BadConfiguration: with every problem.
+    """
+    try:
+        document: Any = yaml.load(content.decode(), Loader=_LOADER)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as problem:
+        raise BadConfiguration(f"it is no YAML: {' '.join(str(problem).split())}") from problem
+    fleet, problems = fleets.read(document)
+    if fleet is None:
+        raise BadConfiguration(_told(problems))
+    catalog = catalogs.load()
+    if fleet.models or fleet.instance_types or fleet.prices:
+        try:
+            catalog = catalog.extended(fleet.models, fleet.instance_types, fleet.prices)
+        except InvalidEntry as error:
+            raise BadConfiguration(_told(list(error.problems))) from error
+    unknown = rules.unknown_fallbacks(fleet, catalog)
+    if unknown:
+        raise BadConfiguration(_told(unknown))
+    return fleet, catalog
+
+
+def _told(problems: list[Problem]) -> str:
+    return "; ".join(problem.message for problem in problems if problem.severity == "error")
