@@ -18,8 +18,9 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 END = NOW + timedelta(days=365)
 SETTLE = 3
 EVENTS = st.lists(
-    st.sampled_from(["lead", "lead", "look 0", "look 1", "tick", "tick", "lose", "ask", "leader dies"]),
-    max_size=60,
+    st.sampled_from(["lead"] * 6 + ["look 0", "look 1"] * 3 + ["ask", "tick", "tick", "lose", "leader dies"]),
+    min_size=20,
+    max_size=80,
 )
 
 
