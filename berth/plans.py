@@ -162,14 +162,17 @@ class Plan(Frozen):
     @property
     def server_digest(self) -> str:
         """Changes exactly when the pods must be replaced."""
-        return digest(
-            {
-                "server": self.server.to_json() if self.server else None,
-                "weights": self.weights.to_json() if self.weights else None,
-                "gpusPerReplica": self.gpus_per_replica,
-                "nodesPerReplica": self.nodes_per_replica,
-            }
-        )
+        return self.server_copy()[1]
+
+    def server_copy(self) -> tuple[str, str]:
+        """The part of the plan that the pods are made from, as canonical JSON, and its digest."""
+        copy = {
+            "server": self.server.to_json() if self.server else None,
+            "weights": self.weights.to_json() if self.weights else None,
+            "gpusPerReplica": self.gpus_per_replica,
+            "nodesPerReplica": self.nodes_per_replica,
+        }
+        return canonical(copy), digest(copy)
 
 
 def canonical(data: Any) -> str:

@@ -149,10 +149,16 @@ def template(
     return {
         "metadata": {
             "labels": {**frame.labels, **own.labels, **queue_label(frame), **frame.selector, **group_labels},
-            "annotations": {**own.annotations, labels.SERVER_DIGEST: frame.plan.server_digest},
+            "annotations": {**own.annotations, **carried(frame.plan)},
         },
         "spec": spec,
     }
+
+
+def carried(plan: Plan) -> dict[str, str]:
+    """Return the annotations with which admission compares a workload and its pods."""
+    copy, digest = plan.server_copy()
+    return {labels.SERVER: copy, labels.SERVER_DIGEST: digest} if plan.server is not None else {}
 
 
 def placed(frame: Frame) -> Object:

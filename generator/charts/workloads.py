@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from berth import labels
 from berth.plans import canonical
-from generator.charts import names, pods
+from generator.charts import names, placing, pods
 from generator.charts.frames import LEADER, REPLICA, WORKER
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def deployment(frame: Frame, template: Object, start_seconds: int) -> Object:
         "apps/v1",
         "Deployment",
         frame.name,
-        annotations=carried(frame.plan),
+        annotations=carried(frame, frame.plan.replicas),
         extra_labels=pods.queue_label(frame),
         spec={
             "replicas": frame.plan.replicas,
@@ -63,17 +63,15 @@ def strategy(plan: Plan) -> Object:
     return {"type": "Recreate"}
 
 
-def carried(plan: Plan) -> dict[str, str]:
-    """Return the annotation with which admission compares a workload and its pods."""
+def carried(frame: Frame, replicas: int) -> dict[str, str]:
+    """Return the annotations with which admission compares a workload: the pods' own, and the nodes."""
+    plan = frame.plan
     if plan.server is None:
         return {}
-    data: dict[str, Any] = {
-        "server": plan.server.to_json(),
-        "weights": plan.weights.to_json() if plan.weights else None,
-        "gpusPerReplica": plan.gpus_per_replica,
-        "nodesPerReplica": plan.nodes_per_replica,
-    }
-    return {labels.SERVER: canonical(data), labels.SERVER_DIGEST: plan.server_digest}
+    nodes: dict[str, Any] = {"replicas": replicas}
+    if plan.nodes.provisioning != "none" and plan.nodes.instance_type is not None:
+        nodes["instanceTypes"] = placing.instance_types(frame)
+    return {**pods.carried(plan), labels.NODES: canonical(nodes)}
 
 
 def headless_name(frame: Frame) -> str:
@@ -98,7 +96,7 @@ def _stateful_set(frame: Frame, name: str, role: str, replica: int, count: int, 
         "apps/v1",
         "StatefulSet",
         name,
-        annotations=carried(frame.plan),
+        annotations=carried(frame, count),
         extra_labels={**pods.queue_label(frame), **which},
         spec={
             "serviceName": headless_name(frame),

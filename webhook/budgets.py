@@ -1,0 +1,38 @@
+"""Budgets at admission: this Workspace's plan together with those that the namespace already carries.
+
+Best effort: two Workspaces that are created at the same moment may both pass.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from berth import labels, rules
+from berth.plans import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from berth.fleet import Fleet
+    from berth.problems import Problem
+
+
+def over(plan: Plan, known: Iterable[Mapping[str, Any]], fleet: Fleet) -> list[Problem]:
+    """Return the problems of a namespace's budget if `plan` joins, or replaces its own, among the known."""
+    namespace = plan.namespace or "default"
+    if namespace not in fleet.budgets:
+        return []
+    others = [other for other in _plans(known, namespace) if other.name != plan.name]
+    return [problem for one, problem in rules.over_budget([*others, plan], fleet) if one is plan]
+
+
+def _plans(known: Iterable[Mapping[str, Any]], namespace: str) -> Iterable[Plan]:
+    for document in known:
+        metadata = document.get("metadata") or {}
+        if metadata.get("namespace", "default") != namespace or metadata.get("deletionTimestamp"):
+            continue
+        try:
+            plan = Plan.model_validate_json((metadata.get("annotations") or {})[labels.PLAN])
+        except (KeyError, ValueError):
+            continue  # without a plan it runs nothing and takes nothing
+        yield plan.model_copy(update={"namespace": namespace, "name": metadata.get("name", plan.name)})

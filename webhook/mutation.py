@@ -1,0 +1,74 @@
+"""What mutation fills: fields that nobody set, of unrendered Workspaces and of our own pods.
+
+A rendered Workspace is complete, so it is left alone; nothing that is there is ever rewritten, and a plan is
+never written. Filling the same object twice changes it once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from berth import labels
+from berth.spec import llamacpp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from webhook.reviews import Request
+
+Patch = dict[str, Any]
+
+_CONTAINER = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+_POD = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
+def patch(request: Request) -> list[Patch]:
+    """Return the JSON patch for an object; empty where nothing is absent."""
+    document = request.object
+    if document is None or request.subresource or request.operation not in ("CREATE", "UPDATE"):
+        return []
+    metadata = document.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    annotations = metadata.get("annotations")
+    annotations = annotations if isinstance(annotations, dict) else {}
+    if metadata.get("deletionTimestamp"):
+        return []
+    if request.kind == labels.KIND and request.group == labels.GROUP:
+        return list(_workspace(document)) if labels.PLAN not in annotations else []
+    if request.kind == "Pod" and request.operation == "CREATE" and labels.SERVER_DIGEST in annotations:
+        return list(_pod(document))
+    return []
+
+
+def _workspace(document: Mapping[str, Any]) -> Iterable[Patch]:
+    """The fixed defaults, which count in the plan as if they were written."""
+    inference = document.get("inference")
+    if not isinstance(inference, dict) or not isinstance(inference.get("preset"), dict):
+        return
+    yield from _filled(inference, ("inference",), "llamacpp", llamacpp.DEFAULTS)
+
+
+def _pod(document: Mapping[str, Any]) -> Iterable[Patch]:
+    spec = document.get("spec")
+    if not isinstance(spec, dict):
+        return
+    yield from _filled(spec, ("spec",), "securityContext", _POD)
+    for group in ("initContainers", "containers"):
+        members = spec.get(group)
+        for index, container in enumerate(members if isinstance(members, list) else ()):
+            if isinstance(container, dict):
+                yield from _filled(container, ("spec", group, index), "securityContext", _CONTAINER)
+
+
+def _filled(
+    parent: Mapping[str, Any], path: tuple[str | int, ...], key: str, defaults: Mapping[str, Any]
+) -> Iterable[Patch]:
+    pointer = "".join(f"/{part}" for part in (*path, key))
+    given = parent.get(key)
+    if given is None:
+        yield {"op": "add", "path": pointer, "value": dict(defaults)}
+        return
+    if isinstance(given, dict):
+        for name, value in defaults.items():
+            if name not in given:
+                yield {"op": "add", "path": f"{pointer}/{name}", "value": value}
