@@ -52,7 +52,8 @@ def mutate(request: Request, context: Context) -> Response:
 
 def _workspace(request: Request, context: Context) -> Response:
     document = request.object or {}
-    if (document.get("metadata") or {}).get("deletionTimestamp"):
+    metadata = document.get("metadata")
+    if isinstance(metadata, dict) and metadata.get("deletionTimestamp"):
         return Response(request, "deleting")
     if request.operation == "UPDATE" and _relevant(document) == _relevant(request.old or {}):
         # What today's rules would refuse must still lose its finalizers and get its labels.

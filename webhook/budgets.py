@@ -32,7 +32,7 @@ def _plans(known: Iterable[Mapping[str, Any]], namespace: str) -> Iterable[Plan]
         if metadata.get("namespace", "default") != namespace or metadata.get("deletionTimestamp"):
             continue
         try:
-            plan = Plan.model_validate_json((metadata.get("annotations") or {})[labels.PLAN])
+            plan = Plan.model_validate_json(str((metadata.get("annotations") or {})[labels.PLAN]))
         except (KeyError, ValueError):
             continue  # without a plan it runs nothing and takes nothing
         yield plan.model_copy(update={"namespace": namespace, "name": metadata.get("name", plan.name)})

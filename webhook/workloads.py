@@ -108,7 +108,7 @@ def _spec_problems(pod: Mapping[str, Any], place: Path, copy: Mapping[str, Any])
     """Compare GPUs and the engine's command line."""
     containers = pod.get("containers")
     named = {
-        container.get("name"): (index, container)
+        str(container.get("name")): (index, container)
         for index, container in enumerate(containers if isinstance(containers, list) else ())
         if isinstance(container, dict)
     }
@@ -204,7 +204,8 @@ def _allowed(term: Any) -> list[str] | None:
     for one in expressions if isinstance(expressions, list) else ():
         requirement = _mapping(one)
         if requirement.get("key") == labels.INSTANCE_TYPE and requirement.get("operator") == "In":
-            return [str(value) for value in requirement.get("values") or ()]
+            values = requirement.get("values")
+            return [str(value) for value in values] if isinstance(values, list) else None
     return None
 
 
