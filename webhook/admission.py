@@ -73,6 +73,8 @@ def _workspace(request: Request, context: Context) -> Response:
             problems += budgets.over(own, context.workspaces(), context.fleet)
     problems.sort(key=lambda problem: problem.severity != "error")
     errors = [problem for problem in problems if problem.severity == "error"]
+    if errors:  # that it would not run unrendered is of no use to whom it is refused
+        problems = [problem for problem in problems if problem.rule != "not-rendered"]
     return Response(
         request,
         verdict="denied" if errors else "fits" if carried is not None else "unrendered",

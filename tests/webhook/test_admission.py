@@ -167,8 +167,9 @@ def set_flag(workload: Object, flag: str, value: str | None) -> None:
 def spoil(workload: Object, what: str) -> None:
     container = workload["spec"]["template"]["spec"]["containers"][0]
     match what:
-        case "fewer GPUs":
-            container["resources"]["limits"]["nvidia.com/gpu"] = "2"
+        case "other GPUs":
+            for part in ("requests", "limits"):
+                container["resources"][part]["nvidia.com/gpu"] = "2"
         case "no GPUs":
             del container["resources"]["limits"]["nvidia.com/gpu"]
         case "more context":
@@ -218,7 +219,7 @@ def _terms(workload: Object) -> list[Any]:
 
 
 IN_PODS = (
-    "fewer GPUs", "no GPUs", "more context", "no context", "more slots", "another cache type",
+    "other GPUs", "no GPUs", "more context", "no context", "more slots", "another cache type",
     "a second value that wins", "a flag with an equals sign", "a flag of the plan's that it does not have",
     "no command line", "another container", "another digest of the pods",
 )  # fmt: skip
@@ -323,7 +324,7 @@ def test_a_pod_of_ours_that_lost_its_security_gets_it_back() -> None:
 
 
 REVIEWS = int(os.environ.get("BERTH_TEST_REVIEWS", "1000"))
-"""Spoilt reviews; with a number given, the slowest answer is judged too, which a busy machine would fail."""
+"""Spoilt reviews; with a number given, the slowest answer is judged too, by its processor time."""
 SLOWEST_SECONDS = 0.25
 
 JUNK = st.recursive(
@@ -367,10 +368,10 @@ def test_whatever_a_review_holds_it_gets_an_answer(data: st.DataObject) -> None:
     except reviews.BadReview:
         return
     within = context()
-    began = time.perf_counter()
+    began = time.thread_time()
     answered = admission.validate(request, within).to_bytes()
     filled = admission.mutate(request, within)
-    seconds = time.perf_counter() - began
+    seconds = time.thread_time() - began
     json.loads(answered)
     assert seconds < SLOWEST_SECONDS or "BERTH_TEST_REVIEWS" not in os.environ
     json.loads(filled.to_bytes())
