@@ -45,8 +45,6 @@ class Transport:
             await api.auth
             # Left to the first call, concurrent first calls each make a session, and all but one leak.
             await api._create_session()
-            # kr8s makes it at the first request, and several at once where several come first.
-            await api._create_session()
         except (ValueError, OSError, KeyError) as error:
             raise Unreachable(f"no credentials for an API server: {error}") from error
         return cls(api, user_agent)
