@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from generator.charts.frames import Object
 
 _BEFORE = frozenset({"ServiceAccount", "ConfigMap", "NetworkPolicy", "NodePool"})
@@ -19,7 +21,11 @@ _PROTECTED = frozenset({"NodePool", "PersistentVolumeClaim"})
 
 def annotated(thing: Object, gitops: str) -> Object:
     """Return the object with the annotations of the fleet's GitOps tool."""
-    found = {"argocd": _argocd, "flux": _flux}.get(gitops, _none)(thing)
+    return noted(thing, {"argocd": _argocd, "flux": _flux}.get(gitops, _none)(thing))
+
+
+def noted(thing: Object, found: Mapping[str, str]) -> Object:
+    """Return the object with more annotations; its own go before them."""
     if not found:
         return thing
     metadata = thing["metadata"]

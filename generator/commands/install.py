@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,18 +12,32 @@ def command(
     out: Annotated[
         str, typer.Option("--out", "-o", metavar="DIR|-", help="The folder to write, or - for one stream.")
     ],
+    fleet: Annotated[
+        Path | None,
+        typer.Option(
+            "--fleet", metavar="FILE", exists=True, dir_okay=False, help="The fleet file; absent: defaults."
+        ),
+    ] = None,
+    certificates: Annotated[
+        Literal["own", "cert-manager"],
+        typer.Option(
+            "--certificates",
+            metavar="own|cert-manager",
+            help="Who makes the webhook's certificates: itself, or cert-manager.",
+        ),
+    ] = "own",
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 if the folder differs from a fresh render.")
     ] = False,
 ) -> None:
-    """Render what the cluster needs once: the Workspace CRD and the roles that go with it.
+    """Render what the cluster needs once: the Workspace CRD and the admission webhook.
 
     Examples:
 
-      berth install --out - | kubectl apply --server-side -f -
+      berth install --out - --fleet berth.yaml | kubectl apply --server-side -f -
 
       berth install --out platform     # to commit, for Argo CD or Flux
     """
-    from generator import platform
+    from generator.platform import output
 
-    raise typer.Exit(platform.command_line(out, check=check))
+    raise typer.Exit(output.command_line(out, check=check, fleet=fleet, certificates=certificates))

@@ -220,8 +220,12 @@ def test_a_pod_of_a_changed_workload_is_refused_and_one_unchanged_runs(
     guarded: Kubectl, namespace: str
 ) -> None:
     template = rendered("Deployment")[f"{FALCON}/deployment-workspace-falcon-7b.yaml"]["spec"]["template"]
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {**template["metadata"], "name": "one"},
-           "spec": {**template["spec"], "serviceAccountName": "default"}}  # fmt: skip
+    pod: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**template["metadata"], "name": "one"},
+        "spec": {**template["spec"], "serviceAccountName": "default"},
+    }
     guarded("create", "-n", namespace, "-f", "-", stdin=json.dumps(pod))
     args = pod["spec"]["containers"][0]["args"]
     args[args.index("--ctx-size") + 1] = "999999"

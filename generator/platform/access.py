@@ -1,0 +1,74 @@
+"""What the webhook may do in the cluster, and nothing beyond."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from berth import labels
+from generator.crd import PLURAL
+from generator.platform import frame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from generator.charts.frames import Object
+
+_SEE = ["get", "list", "watch"]
+
+
+def webhook(settings: frame.Settings) -> Iterator[Object]:
+    """Yield the webhook's roles; with somebody else's certificates it writes nothing at all."""
+    rules = [_rule(labels.GROUP, [PLURAL], _SEE)]
+    if settings.certificates == "own":
+        configurations = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"]
+        rules.append(_rule("admissionregistration.k8s.io", configurations, ["get", "patch"], frame.WEBHOOK))
+    yield from _cluster(frame.WEBHOOK, rules)
+    if settings.certificates == "own":
+        yield from _local(
+            frame.WEBHOOK,
+            [
+                # A create cannot be limited to a name: the API server does not know it yet.
+                _rule("", ["secrets"], ["create"]),
+                _rule("", ["secrets"], ["get", "update", "patch", "delete"], frame.CERTIFICATES),
+                # One for the leader, and one for every replica, named after its pod.
+                _rule(
+                    "coordination.k8s.io", ["leases"], ["get", "list", "create", "update", "patch", "delete"]
+                ),
+            ],
+        )
+
+
+def _rule(group: str, resources: list[str], verbs: list[str], *names: str) -> Object:
+    found: Object = {"apiGroups": [group], "resources": resources, "verbs": verbs}
+    return {**found, "resourceNames": list(names)} if names else found
+
+
+def _cluster(component: str, rules: list[Object]) -> Iterator[Object]:
+    yield frame.thing(f"{frame.RBAC}/v1", "ClusterRole", component, component=component, rules=rules)
+    yield frame.thing(
+        f"{frame.RBAC}/v1",
+        "ClusterRoleBinding",
+        component,
+        component=component,
+        roleRef={"apiGroup": frame.RBAC, "kind": "ClusterRole", "name": component},
+        subjects=[_subject(component)],
+    )
+
+
+def _local(component: str, rules: list[Object]) -> Iterator[Object]:
+    yield frame.thing(
+        f"{frame.RBAC}/v1", "Role", component, component=component, namespaced=True, rules=rules
+    )
+    yield frame.thing(
+        f"{frame.RBAC}/v1",
+        "RoleBinding",
+        component,
+        component=component,
+        namespaced=True,
+        roleRef={"apiGroup": frame.RBAC, "kind": "Role", "name": component},
+        subjects=[_subject(component)],
+    )
+
+
+def _subject(component: str) -> Object:
+    return {"kind": "ServiceAccount", "name": component, "namespace": frame.NAMESPACE}

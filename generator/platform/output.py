@@ -1,0 +1,88 @@
+"""Writes what `berth install` makes: a folder to commit, or one stream for kubectl.
+
+A file that an earlier render wrote and this one does not is removed; a file of anybody else is never touched.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from berth import fleet as fleets
+from generator import platform, specs
+from generator.platform import foundation, frame
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EXIT_STALE, EXIT_UNUSABLE = 1, 2
+
+
+def command_line(out: str, *, check: bool, fleet: Path | None, certificates: frame.Certificates) -> int:
+    """Run the command and return its exit code; data goes to stdout, talk to stderr."""
+    settings = _settings(fleet, certificates)
+    if settings is None:
+        return EXIT_UNUSABLE
+    try:
+        wanted = platform.files(settings)
+    except foundation.FleetTooLargeError as problem:
+        print(f"{fleet}: {problem}", file=sys.stderr)
+        return EXIT_UNUSABLE
+    if out == "-":
+        sys.stdout.write(platform.stream(settings))
+        return 0
+    folder = Path(out)
+    stale = [name for name, text in wanted.items() if _text(folder / name) != text]
+    left = _left(folder, wanted)
+    if check:
+        return _told(folder, stale, left)
+    for name in stale:
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(wanted[name], encoding="utf-8", newline="\n")
+    for place in left:
+        place.unlink()
+    unchanged = len(wanted) - len(stale)
+    print(f"{out}: {len(stale)} written, {unchanged} unchanged, {len(left)} removed", file=sys.stderr)
+    return 0
+
+
+def _settings(fleet: Path | None, certificates: frame.Certificates) -> frame.Settings | None:
+    """Read the fleet file; None after saying what is wrong with it."""
+    if fleet is None:
+        return frame.Settings(certificates=certificates)
+    source = specs.load_fleet(fleet)
+    faults = [f"{fleet}:{one.line}:{one.column}: {one.problem.message}" for one in source.problems]
+    found = None
+    if source.document is not None:
+        found, problems = fleets.read(source.document.data)
+        for problem in problems:
+            line, column = source.document.position(problem.path)
+            faults.append(f"{fleet}:{line}:{column}: {problem.field}: {problem.message}")
+    if found is None or faults:
+        print("\n".join(faults) or f"{fleet}: it holds no fleet file", file=sys.stderr)
+        return None
+    return frame.Settings(found, fleet.read_text(encoding="utf-8"), certificates)
+
+
+def _told(folder: Path, stale: list[str], left: list[Path]) -> int:
+    for name in stale:
+        print(f"{folder / name}: {'differs' if (folder / name).exists() else 'missing'}")
+    for place in left:
+        print(f"{place}: no longer wanted")
+    if stale or left:
+        print(f"{folder} is not what `berth install` makes; run it again and commit", file=sys.stderr)
+        return EXIT_STALE
+    return 0
+
+
+def _left(folder: Path, wanted: Mapping[str, str]) -> list[Path]:
+    """Files of an earlier render that are not wanted any more."""
+    own = {folder / name for name in wanted}
+    found = (place for place in sorted(folder.rglob("*.yaml")) if place not in own and place.is_file())
+    return [place for place in found if (_text(place) or "").startswith(platform.HEADER)]
+
+
+def _text(place: Path) -> str | None:
+    return place.read_text(encoding="utf-8", errors="replace") if place.is_file() else None

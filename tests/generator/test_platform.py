@@ -1,0 +1,165 @@
+"""What `berth install` makes: valid, restricted, with nothing in it that another hand has to write."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from berth.fleet import Fleet, Monitoring
+from generator import platform
+from generator.platform import frame, output
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FLEETS = {
+    "defaults": frame.Settings(),
+    "Argo CD": frame.Settings(Fleet(gitops="argocd")),
+    "Flux": frame.Settings(Fleet(gitops="flux")),
+    "Prometheus": frame.Settings(Fleet(monitoring=Monitoring(pod_monitor=True))),
+    "cert-manager": frame.Settings(certificates="cert-manager"),
+}
+OTHERS = ("cert-manager.io/", "monitoring.coreos.com/")
+
+
+def things(case: str) -> list[dict[str, Any]]:
+    return platform.objects(FLEETS[case])
+
+
+def one(kind: str, case: str = "defaults") -> dict[str, Any]:
+    found = [thing for thing in things(case) if thing["kind"] == kind]
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.mark.parametrize("case", FLEETS)
+def test_every_object_is_one_that_kubernetes_knows(case: str) -> None:
+    for thing in things(case):
+        if not thing["apiVersion"].startswith(OTHERS):
+            kubernetes_validate.validate(thing, "1.36", strict=True)
+
+
+@pytest.mark.parametrize("case", FLEETS)
+def test_files_stream_and_objects_are_the_same(case: str) -> None:
+    settings = FLEETS[case]
+    wanted = json.loads(json.dumps(things(case)))
+    assert list(yaml.safe_load_all(platform.stream(settings))) == wanted
+    files = platform.files(settings)
+    listed = yaml.safe_load(files["kustomization.yaml"])["resources"]
+    assert [yaml.safe_load(files[name]) for name in listed] == wanted
+    assert set(files) == {*listed, "kustomization.yaml"}
+
+
+@pytest.mark.parametrize("case", FLEETS)
+def test_no_certificate_and_no_secret_is_in_git(case: str) -> None:
+    text = platform.stream(FLEETS[case])
+    assert "caBundle" not in text
+    assert "PRIVATE KEY" not in text
+    assert "\nkind: Secret\n" not in text
+
+
+@pytest.mark.parametrize("kind", ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"])
+def test_no_webhook_watches_what_it_needs_itself(kind: str) -> None:
+    for entry in one(kind)["webhooks"]:
+        (requirement,) = entry["namespaceSelector"]["matchExpressions"]
+        assert requirement["operator"] == "NotIn"
+        assert set(requirement["values"]) == {"kube-system", "berth-system"}
+        assert entry["sideEffects"] == "None"
+        assert entry["matchPolicy"] == "Equivalent"
+        assert entry["timeoutSeconds"] <= 5
+        assert (
+            entry["clientConfig"]["service"]["path"] == f"/{'mutate' if kind.startswith('M') else 'validate'}"
+        )
+
+
+def test_only_workspaces_and_workloads_wait_for_the_webhook() -> None:
+    failing = {
+        (kind, entry["name"])
+        for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
+        for entry in one(kind)["webhooks"]
+        if entry["failurePolicy"] == "Fail"
+    }
+    assert failing == {
+        ("ValidatingWebhookConfiguration", "workspaces.berth.dev"),
+        ("ValidatingWebhookConfiguration", "workloads.berth.dev"),
+    }
+
+
+def test_the_pods_are_restricted_and_find_their_certificates_names() -> None:
+    pod = one("Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+
+
+def test_the_pods_arguments_are_the_webhooks_own() -> None:
+    from webhook import settings
+
+    for case in ("defaults", "cert-manager"):
+        (container,) = one("Deployment", case)["spec"]["template"]["spec"]["containers"]
+        environment = {entry["name"]: "berth-system" for entry in container["env"]}
+        given = settings.read(container["args"], environment)
+        ports = {entry["name"]: entry["containerPort"] for entry in container["ports"]}
+        assert (given.port, given.plain_port) == (ports["https"], ports["http"])
+        assert (given.namespace, given.name) == (frame.NAMESPACE, frame.WEBHOOK)
+        assert given.secret == frame.CERTIFICATES
+        assert given.drain_s < one("Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        service = next(thing for thing in things(case) if thing["kind"] == "Service")
+        assert f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc" in given.names
+
+
+def test_somebody_elses_certificates_need_no_rights_to_write() -> None:
+    verbs = {
+        verb
+        for thing in things("cert-manager")
+        if thing["kind"] in ("Role", "ClusterRole") and "workspaces" not in thing["metadata"]["name"]
+        for rule in thing["rules"]
+        for verb in rule["verbs"]
+    }
+    assert verbs == {"get", "list", "watch"}
+
+
+def test_secrets_are_read_by_name_only() -> None:
+    for thing in things("defaults"):
+        for rule in thing.get("rules", []) if thing["kind"] in ("Role", "ClusterRole") else []:
+            if "secrets" in rule["resources"]:
+                assert thing["kind"] == "Role"
+                assert rule["verbs"] == ["create"] or rule["resourceNames"] == [frame.CERTIFICATES]
+
+
+def test_the_fleet_file_travels_as_it_stands_in_git(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet = tmp_path / "berth.yaml"
+    fleet.write_text("# ours\ncloud: aws\n")
+    assert output.command_line("-", check=False, fleet=fleet, certificates="own") == 0
+    made = yaml.safe_load_all(capsys.readouterr().out)
+    (found,) = (thing for thing in made if thing["kind"] == "ConfigMap")
+    assert found["data"] == {"berth.yaml": "# ours\ncloud: aws\n"}
+
+
+def test_a_wrong_fleet_file_is_told_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fleet = tmp_path / "berth.yaml"
+    fleet.write_text("cloud: aws\nprovisionin: none\n")
+    assert output.command_line(str(tmp_path / "out"), check=False, fleet=fleet, certificates="own") == 2
+    assert f"{fleet}:2:1: provisionin" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_longer_wanted_goes_and_files_of_others_stay(tmp_path: Path) -> None:
+    def install(certificates: Any) -> int:
+        return output.command_line(str(tmp_path), check=False, fleet=None, certificates=certificates)
+
+    assert install("cert-manager") == 0
+    (tmp_path / "webhook" / "mine.yaml").write_text("a: b\n")
+    assert install("own") == 0
+    assert not list(tmp_path.rglob("issuer-*.yaml"))
+    assert (tmp_path / "webhook" / "mine.yaml").exists()
+    assert output.command_line(str(tmp_path), check=True, fleet=None, certificates="own") == 0
