@@ -20,12 +20,13 @@ from generator.platform import (
     order,
     pods,
 )
-from generator.platform.frame import Settings as Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from generator.charts.frames import Object
+
+Settings = frame.Settings
 
 CRDS = "crds"
 HEADER = "# Rendered by `berth install`: edit berth.yaml and render again.\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from berth import labels
@@ -34,7 +34,7 @@ NO_FLEET = "# No fleet file: every field has its default.\n{}\n"
 class Settings:
     """What a platform is made from; the text is the fleet file as it stands in git."""
 
-    fleet: Fleet = Fleet()
+    fleet: Fleet = field(default_factory=Fleet)
     text: str = NO_FLEET
     certificates: Certificates = "own"
 
