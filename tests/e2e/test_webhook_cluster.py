@@ -1,6 +1,7 @@
 """Two replicas of the webhook at a real API server: certificates from nothing, an exchange, an end.
 
-The configurations name the replicas by address, one each, so that the API server really calls both.
+The configurations name the replicas by address, one each, so that the API server really calls both. The
+replicas have the rights that the platform gives them, and no others.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from generator.platform import access, frame
 from tests.e2e.conftest import ROOT, free_ports
 
 if TYPE_CHECKING:
@@ -30,8 +32,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Kubectl
 
-NAME = "berth-webhook"
-SECRET = "berth-webhook-certificates"
+NAME, SECRET, HOME = frame.WEBHOOK, frame.CERTIFICATES, frame.NAMESPACE
 KINDS = ("validatingwebhookconfiguration", "mutatingwebhookconfiguration")
 EXCHANGE = ["NewAuthority", "Publish", "NewLeaf", "Drop", "Publish"]
 WORKSPACE = {
@@ -89,6 +90,7 @@ class World:
     cluster: Kubectl
     namespace: str
     folder: Path
+    kubeconfig: Path
     replicas: dict[str, Replica] = field(default_factory=dict)
 
     def start(self, name: str, port: int, plain: int) -> Replica:
@@ -104,8 +106,8 @@ class World:
 
     def command(self, what: str) -> list[str]:
         return [
-            sys.executable, "-m", "webhook", what, "--kubeconfig", str(self.cluster.kubeconfig),
-            "--namespace", self.namespace, "--dns-name", "127.0.0.1", "--poll-seconds", "0.3",
+            sys.executable, "-m", "webhook", what, "--kubeconfig", str(self.kubeconfig),
+            "--dns-name", "127.0.0.1", "--poll-seconds", "0.3",
             "--settle-seconds", "2", "--lease-seconds", "5", "--quiet-seconds", "0.5",
         ]  # fmt: skip
 
@@ -127,7 +129,7 @@ class World:
         )
 
     def secret(self) -> dict[str, str]:
-        found = self.cluster("get", "secret", SECRET, "-n", self.namespace, "-o", "json", check=False)
+        found = self.cluster("get", "secret", SECRET, "-n", HOME, "-o", "json", check=False)
         if found.code:
             return {}
         return {name: base64.b64decode(value).decode() for name, value in found.json()["data"].items()}
@@ -174,10 +176,24 @@ def configuration(kind: str, path: str, port: int, namespace: str) -> dict[str, 
     return {"apiVersion": api, "kind": kind, "metadata": {"name": NAME}, "webhooks": [entry]}
 
 
+def limited(cluster: Kubectl, folder: Path) -> Path:
+    """Return a kubeconfig with the rights of the webhook's service account."""
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": NAME, "namespace": HOME}}
+    home = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME}}
+    for thing in (home, account, *access.webhook(frame.Settings())):
+        cluster("apply", "--server-side", "-f", "-", stdin=json.dumps(thing))
+    config = json.loads(cluster.kubeconfig.read_text())
+    token = cluster("create", "token", NAME, "-n", HOME).out.strip()
+    config["users"] = [{"name": "admin", "user": {"token": token}}]
+    path = folder / "limited"
+    path.write_text(json.dumps(config))
+    return path
+
+
 @pytest.fixture
 def world(cluster: Kubectl, namespace: str, tmp_path: Path) -> Iterator[World]:
     one, other, *plain = free_ports(4)
-    found = World(cluster, namespace, tmp_path)
+    found = World(cluster, namespace, tmp_path, limited(cluster, tmp_path))
     for kind, path, port in (
         ("ValidatingWebhookConfiguration", "validate", one),
         ("MutatingWebhookConfiguration", "mutate", other),
@@ -194,6 +210,7 @@ def world(cluster: Kubectl, namespace: str, tmp_path: Path) -> Iterator[World]:
             replica.process.wait()
         for kind in KINDS:
             cluster("delete", kind, NAME)
+        cluster("delete", "secret,lease", "--all", "-n", HOME)
 
 
 def test_certificates_appear_are_exchanged_without_a_refusal_and_outlive_their_leader(world: World) -> None:
@@ -241,7 +258,7 @@ def test_certificates_appear_are_exchanged_without_a_refusal_and_outlive_their_l
     assert leader.process.wait(20) == 0
     (rest,) = [replica for replica in world.replicas.values() if replica is not leader]
     until(lambda: rest.leading, 20, world)
-    leases = world.cluster.get("leases", "-n", world.namespace)["items"]
+    leases = world.cluster.get("leases", "-n", HOME)["items"]
     names = {"one", "two"} - {name for name, replica in world.replicas.items() if replica is leader}
     assert {lease["metadata"]["name"] for lease in leases} == {
         NAME,
@@ -249,7 +266,7 @@ def test_certificates_appear_are_exchanged_without_a_refusal_and_outlive_their_l
     }
 
     # A Secret that somebody deletes comes back from memory, and what was shown stays trusted meanwhile.
-    world.cluster("delete", "secret", SECRET, "-n", world.namespace)
+    world.cluster("delete", "secret", SECRET, "-n", HOME)
     until(lambda: world.secret().get("ca.crt", "").count("BEGIN") == 1, 40, world)
     with contextlib.suppress(KeyError):
         assert world.secret()["ca.crt"] != after["ca.crt"]
