@@ -37,7 +37,7 @@ def parts(settings: Settings) -> dict[str, list[Object]]:
     """Return every object by the folder that it stands in, both in apply order."""
     made = {
         CRDS: foundation.definitions(),
-        "base": foundation.objects(settings),
+        "base": foundation.objects(),
         "webhook": _webhook(settings),
         "monitoring": monitoring.objects(settings) if settings.fleet.monitoring.pod_monitor else iter(()),
         "admission": admission.configurations(settings),
@@ -81,6 +81,7 @@ def stream(settings: Settings) -> str:
 
 
 def _webhook(settings: Settings) -> Iterator[Object]:
+    yield from foundation.fleet(settings)
     if settings.certificates == "cert-manager":
         yield from certificates.objects()
     yield from access.webhook(settings)

@@ -29,12 +29,8 @@ def definitions() -> Iterator[Object]:
     yield from crd.roles()
 
 
-def objects(settings: frame.Settings) -> Iterator[Object]:
-    """Yield them in apply order.
-
-    Raises:
-        FleetTooLargeError: the fleet file does not fit into a ConfigMap.
-    """
+def objects() -> Iterator[Object]:
+    """Yield what everything else stands in: a folder is applied by name, so nothing here needs another."""
     security = {
         f"pod-security.kubernetes.io/{mode}{suffix}": value
         for mode in ("enforce", "audit", "warn")
@@ -49,6 +45,14 @@ def objects(settings: frame.Settings) -> Iterator[Object]:
         preemptionPolicy="PreemptLowerPriority",
         description="berth's webhook: no Workspace is admitted without it.",
     )
+
+
+def fleet(settings: frame.Settings) -> Iterator[Object]:
+    """Yield the fleet file's ConfigMap.
+
+    Raises:
+        FleetTooLargeError: the fleet file does not fit into a ConfigMap.
+    """
     if len(settings.text.encode()) > LARGEST_FLEET_BYTES:
         raise FleetTooLargeError(
             f"the fleet file has more than {LARGEST_FLEET_BYTES} bytes and fits no ConfigMap; "
