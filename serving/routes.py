@@ -21,7 +21,7 @@ _GENERATES = """
 /v1/messages /infill /embedding /embeddings /v1/embeddings /rerank /reranking /v1/rerank /v1/reranking
 """
 _QUICK = """
-/tokenize /detokenize /apply-template /lora-adapters /v1/messages/count_tokens
+/tokenize /detokenize /apply-template /v1/messages/count_tokens
 /chat/completions/input_tokens /v1/chat/completions/input_tokens /responses/input_tokens
 /v1/responses/input_tokens
 """

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tools import demo_admission, demo_answer
+
 ROOT = Path(__file__).resolve().parent.parent
 BERTH = Path(sys.executable).with_name("berth")
 OUT = ROOT / "demo-output"
@@ -71,6 +73,22 @@ def main() -> int:
             if code != expected:
                 console.print(f"[red]this step ended with exit code {code}, and {expected} was expected[/]")
                 return 1
+        last = len(steps)
+        console.print(f"\n[bold cyan]{last + 1}. The cluster's own gate says the same, over TLS[/]")
+        if not demo_admission.run(console, Path(folder)):
+            console.print("[red]the webhook did not answer as it should[/]")
+            return 1
+        console.print(f"\n[bold cyan]{last + 2}. The rendered pod's command answers with a real model[/]")
+        answer = None
+        if (reason := demo_answer.missing()) is not None:
+            console.print(f"left out: {reason}", markup=False)
+        else:
+            spec = Path(folder) / "small.yaml"
+            spec.write_text(demo_answer.WORKSPACE)
+            render = [str(BERTH), "render", str(spec), "--out", str(Path(folder) / "rendered")]
+            console.print(f"[dim]$ berth {' '.join(map(_short, render[1:]))}[/]", soft_wrap=True)
+            subprocess.run(render, cwd=ROOT, env=_environment(), check=True)
+            answer = demo_answer.run(console, Path(folder) / "rendered")
     shown = OUT / "workspace-falcon-7b" / "deployment-workspace-falcon-7b.yaml"
     console.print(f"\n[bold green]Done in {time.monotonic() - started:.0f} s.[/] Manifests:")
     for path in sorted(OUT.rglob("*"))[:12]:
@@ -82,6 +100,8 @@ def main() -> int:
     console.print(
         "Try yours:  .venv/bin/berth check PATH, and: .venv/bin/berth --help", markup=False, soft_wrap=True
     )
+    if answer is not None:
+        console.print(f"answer: {' '.join(answer.split())}", markup=False, soft_wrap=True)
     return 0
 
 

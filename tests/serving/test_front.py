@@ -227,6 +227,11 @@ def test_bytes_are_those_of_the_engine(front: Front) -> None:
     assert through == direct
 
 
+def test_nobody_changes_the_adapters_of_everybody(front: Front) -> None:
+    body = json.dumps([{"id": 0, "scale": 0}]).encode()
+    assert front.request("POST", "/lora-adapters", body)[0] == 405
+
+
 def test_no_other_page_may_use_the_api(front: Front) -> None:
     assert front.request("OPTIONS", "/v1/models", headers={"Origin": "http://other"})[0] == 405
     with socket.create_connection(("127.0.0.1", front.port), timeout=20) as raw:
