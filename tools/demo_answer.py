@@ -72,7 +72,7 @@ def run(console: Console, manifests: Path) -> str | None:
     try:
         with console.status("loading the model"):
             _wait(f"http://127.0.0.1:{port}/readyz", process)
-        body = json.dumps({"prompt": QUESTION})
+        body = json.dumps({"prompt": QUESTION, "max_length": 24, "do_sample": False})
         console.print(f"[dim]$ curl -X POST http://127.0.0.1:{port}/chat -d '{body}'[/]", soft_wrap=True)
         return _chat(f"http://127.0.0.1:{port}/chat", body)
     finally:
