@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generator import crd, platform, render
-from tools import cli_reference, field_reference, instance_table, presets_table
+from tools import cli_reference, field_reference, instance_table, presets_table, webhook_reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield reference / "cli.md", cli_reference.text()
     yield reference / "presets.md", presets_table.text()
     yield reference / "instance-types.md", instance_table.text()
+    yield reference / "webhook.md", webhook_reference.text()
     for name, text in field_reference.files().items():
         yield ROOT / name, text
     for name, text in crd.files().items():
