@@ -147,7 +147,7 @@ def _matters_to_sizing(problem: Problem) -> bool:
         return False
     path = problem.path
     if problem.rule == "unknown-field":
-        return path[0] in ("resource", "inference") and "template" not in path and "pod" not in path
+        return path[:1] in (("resource",), ("inference",)) and "template" not in path and "pod" not in path
     return any(path[: len(field)] == field or field[: len(path)] == path for field in _SIZING)
 
 

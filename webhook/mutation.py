@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Patch = dict[str, Any]
 
 _CONTAINER = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+_OURS = ("server", "worker", "weights", "tools")
+"""Containers that berth renders; what others inject may need rights that these defaults take away."""
 _POD = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
@@ -34,10 +36,17 @@ def patch(request: Request) -> list[Patch]:
     if metadata.get("deletionTimestamp"):
         return []
     if request.kind == labels.KIND and request.group == labels.GROUP:
-        return list(_workspace(document)) if labels.PLAN not in annotations else []
+        # A label or a finalizer is to stay a change of metadata, which passes whatever the rules say.
+        if labels.PLAN in annotations or (request.old is not None and _spec(document) == _spec(request.old)):
+            return []
+        return list(_workspace(document))
     if request.kind == "Pod" and request.operation == "CREATE" and labels.SERVER_DIGEST in annotations:
         return list(_pod(document))
     return []
+
+
+def _spec(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key not in ("apiVersion", "metadata", "status")}
 
 
 def _workspace(document: Mapping[str, Any]) -> Iterable[Patch]:
@@ -56,7 +65,7 @@ def _pod(document: Mapping[str, Any]) -> Iterable[Patch]:
     for group in ("initContainers", "containers"):
         members = spec.get(group)
         for index, container in enumerate(members if isinstance(members, list) else ()):
-            if isinstance(container, dict):
+            if isinstance(container, dict) and container.get("name") in _OURS:
                 yield from _filled(container, ("spec", group, index), "securityContext", _CONTAINER)
 
 

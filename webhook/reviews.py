@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from berth import labels
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -229,7 +227,7 @@ def _status(request: Request, errors: Sequence[Problem]) -> dict[str, Any]:
         "reason": "Invalid",
         "message": message,
         "details": {
-            "group": request.group or labels.GROUP,
+            "group": request.group,
             "kind": request.kind,
             "name": request.name,
             "causes": [

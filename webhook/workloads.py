@@ -83,6 +83,9 @@ def _workload_problems(workload: Mapping[str, Any], old: Mapping[str, Any] | Non
     pod, below = _mapping(template.get("spec")), ("spec", "template", "spec")
     yield from _spec_problems(pod, below, copy)
     nodes = _json(notes.get(labels.NODES))
+    if nodes is None and old is not None and labels.NODES in _annotations(old):
+        reason = "the copy of the plan's nodes was removed, or cannot be read"
+        yield Problem((*place, labels.NODES), None, reason, _AGAIN, rule="plan-removed")
     if nodes is not None:
         yield from _node_problems(pod, below, nodes)
         most, asked = nodes.get("replicas"), spec.get("replicas", 1)
@@ -120,6 +123,7 @@ def _spec_problems(pod: Mapping[str, Any], place: Path, copy: Mapping[str, Any])
     index, container = named[name]
     here = (*place, "containers", index)
     yield from _gpu_problems(container, here, copy)
+    yield from _other_gpus(pod, place, name)
     if name == _SERVER:
         yield from _flag_problems(container, here, copy)
 
@@ -135,6 +139,19 @@ def _gpu_problems(container: Mapping[str, Any], place: Path, copy: Mapping[str, 
         reason = f"{given} GPUs are asked for, and the plan needs {wanted} in each pod"
         yield Problem((*place, "resources", "limits", labels.GPU_RESOURCE), given, reason, _AGAIN,
                       rule="gpus")  # fmt: skip
+
+
+def _other_gpus(pod: Mapping[str, Any], place: Path, name: str) -> Iterable[Problem]:
+    """Only the engine's container takes GPUs in a plan."""
+    for group in ("initContainers", "containers"):
+        members = pod.get(group)
+        for index, member in enumerate(members if isinstance(members, list) else ()):
+            limits = _mapping(_mapping(_mapping(member).get("resources")).get("limits"))
+            given = limits.get(labels.GPU_RESOURCE, "0")
+            if str(given) != "0" and _mapping(member).get("name") != name:
+                path = (*place, group, index, "resources", "limits", labels.GPU_RESOURCE)
+                reason = f"{given} GPUs are asked for beside the engine's, and the plan has none for them"
+                yield Problem(path, given, reason, _AGAIN, rule="gpus")
 
 
 def _flag_problems(container: Mapping[str, Any], place: Path, copy: Mapping[str, Any]) -> Iterable[Problem]:
@@ -184,8 +201,13 @@ def _flags(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
 def _node_problems(pod: Mapping[str, Any], place: Path, nodes: Mapping[str, Any]) -> Iterable[Problem]:
     """Compare the instance types that the pods may run on, where the plan requires some."""
     wanted = nodes.get("instanceTypes")
-    if not isinstance(wanted, list):
+    if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
         return
+    selected = _mapping(pod.get("nodeSelector")).get(labels.INSTANCE_TYPE)
+    if selected is not None and selected not in wanted:
+        reason = f"the pods may run on {selected}, and the plan is valid for {', '.join(wanted)}"
+        here = (*place, "nodeSelector", labels.INSTANCE_TYPE)
+        yield Problem(here, selected, reason, _AGAIN, rule="instance-type")
     node = _mapping(_mapping(pod.get("affinity")).get("nodeAffinity"))
     path = (*place, "affinity", "nodeAffinity", _REQUIRED)
     terms = _mapping(node.get(_REQUIRED)).get("nodeSelectorTerms")
@@ -235,6 +257,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _json(text: Any) -> dict[str, Any] | None:
     try:
         value = json.loads(text) if isinstance(text, str) else None
+        plans.canonical(value).encode()  # half a surrogate pair can be read, and never be told
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
