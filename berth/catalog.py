@@ -170,6 +170,8 @@ class Catalog:
         Raises:
             InvalidEntry: with every problem and its path in the fleet file.
         """
+        if not (models or instance_types or prices):
+            return self
         problems: list[Problem] = []
         own = {**self.own_models, **self._read_models(models, problems)}
         types = {**self.instance_types, **_read_instance_types(instance_types, problems)}

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 PLAN_VERSION = 1
+"""Goes up whenever the same spec and catalogue give another plan: admission compares within a version."""
 
 Provisioning = Literal["nodeclaim", "machine", "nodepool", "none"]
 Task = Literal["chat", "completion", "embedding", "rerank"]

@@ -173,8 +173,6 @@ def _text(value: object) -> str | None:
 def extended_catalog(fleet: Fleet) -> tuple[Catalog, tuple[Problem, ...]]:
     """Return the catalogue with the fleet file's own models, instance types and prices."""
     catalog = catalogs.load()
-    if not (fleet.models or fleet.instance_types or fleet.prices):
-        return catalog, ()
     try:
         own = catalog.extended(models=fleet.models, instance_types=fleet.instance_types, prices=fleet.prices)
     except InvalidEntry as error:

@@ -20,6 +20,7 @@ from generator import cli
 ROOT = Path(__file__).resolve().parents[1]
 BERTH = Path(sys.executable).with_name("berth")
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+EXAMPLE_PAGES = sorted((ROOT / "examples").rglob("*.md"))
 README = (ROOT / "README.md").read_text()
 
 
@@ -80,7 +81,7 @@ def test_getting_started_runs_from_top_to_bottom(tmp_path: Path) -> None:
     assert commands >= 8
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", [*PAGES, *EXAMPLE_PAGES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if not target.startswith(("https://", "http://")):

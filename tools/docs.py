@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from generator import crd, platform, render
+from generator import platform, render
 from tools import cli_reference, field_reference, instance_table, presets_table, webhook_reference
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield reference / "webhook.md", webhook_reference.text()
     for name, text in field_reference.files().items():
         yield ROOT / name, text
-    for name, text in crd.files().items():
-        yield ROOT / "manifests" / "crds" / name, text
     for name, text in platform.files(platform.Settings()).items():
         yield ROOT / "manifests" / "platform" / name, text
 

@@ -9,6 +9,7 @@ from berth import labels, rules, workspaces
 from berth.plans import Plan
 from berth.problems import Problem
 from webhook import budgets, mutation, workloads
+from webhook.objects import metadata, notes_of, spec
 from webhook.reviews import Response
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ def mutate(request: Request, context: Context) -> Response:
 
 def _workspace(request: Request, context: Context) -> Response:
     document = request.object or {}
-    metadata = document.get("metadata")
-    if isinstance(metadata, dict) and metadata.get("deletionTimestamp"):
+    if metadata(document).get("deletionTimestamp"):
         return Response(request, "deleting")
     if request.operation == "UPDATE" and _relevant(document) == _relevant(request.old or {}):
         # What today's rules would refuse must still lose its finalizers and get its labels.
@@ -115,12 +115,8 @@ def _carried(workspace: Workspace, verdict: Verdict, fleet: Fleet) -> tuple[Plan
 
 def _relevant(document: Mapping[str, Any]) -> tuple[Any, ...]:
     """What an update has to touch before it is judged."""
-    metadata = document.get("metadata")
-    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
-    known = annotations if isinstance(annotations, dict) else {}
-    used = {key: value for key, value in known.items() if key in _JUDGED}
-    spec = {key: value for key, value in document.items() if key not in ("metadata", "status", "apiVersion")}
-    return spec, used
+    notes = notes_of(document)
+    return spec(document), {key: notes[key] for key in _JUDGED if key in notes}
 
 
 _JUDGED = (labels.PLAN, labels.ENABLE_LOAD_BALANCER)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from berth import labels, rules
 from berth.plans import Plan
+from webhook.objects import metadata, notes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,11 +29,11 @@ def over(plan: Plan, known: Iterable[Mapping[str, Any]], fleet: Fleet) -> list[P
 
 def _plans(known: Iterable[Mapping[str, Any]], namespace: str) -> Iterable[Plan]:
     for document in known:
-        metadata = document.get("metadata") or {}
-        if metadata.get("namespace", "default") != namespace or metadata.get("deletionTimestamp"):
+        own = metadata(document)
+        if own.get("namespace", "default") != namespace or own.get("deletionTimestamp"):
             continue
         try:
-            plan = Plan.model_validate_json(str((metadata.get("annotations") or {})[labels.PLAN]))
+            plan = Plan.model_validate_json(str(notes_of(document)[labels.PLAN]))
         except (KeyError, ValueError):
             continue  # without a plan it runs nothing and takes nothing
-        yield plan.model_copy(update={"namespace": namespace, "name": metadata.get("name", plan.name)})
+        yield plan.model_copy(update={"namespace": namespace, "name": own.get("name", plan.name)})

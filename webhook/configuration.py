@@ -44,6 +44,7 @@ class Configuration:
         self._path = path
         self._metrics = metrics
         self._seen: bytes | None = None
+        self._told: str | None = None
 
     def load(self) -> None:
         """Read the file for the first time.
@@ -65,13 +66,19 @@ class Configuration:
             return False
         try:
             content = self._bytes(self._path)
-            if content == self._seen:
-                return False
-            self._seen = content
+        except BadConfiguration as problem:
+            self._seen = None  # whatever is there next is news, even what was in use before
+            self._broken(str(problem))
+            return False
+        if content == self._seen:
+            return False
+        self._seen = content
+        try:
             fleet, catalog = parse(content)
         except BadConfiguration as problem:
             self._broken(str(problem))
             return False
+        self._told = None
         self.fleet, self.catalog = fleet, catalog
         self._metrics.reloaded(good=True)
         log.info("the fleet file changed and is in use", extra=fields(digest=fleet.digest))
@@ -88,9 +95,9 @@ class Configuration:
 
     def _broken(self, reason: str) -> None:
         """Say it once for each content, and go on."""
-        if reason != getattr(self, "_told", None):
+        if reason != self._told:
             log.error("the fleet file is broken; the last good one stays: %s", reason)
-        self._told: str | None = reason
+        self._told = reason
         self._metrics.reloaded(good=False)
 
 
@@ -107,12 +114,10 @@ def parse(content: bytes) -> tuple[Fleet, Catalog]:
     fleet, problems = fleets.read(document)
     if fleet is None:
         raise BadConfiguration(_told(problems))
-    catalog = catalogs.load()
-    if fleet.models or fleet.instance_types or fleet.prices:
-        try:
-            catalog = catalog.extended(fleet.models, fleet.instance_types, fleet.prices)
-        except InvalidEntry as error:
-            raise BadConfiguration(_told(list(error.problems))) from error
+    try:
+        catalog = catalogs.load().extended(fleet.models, fleet.instance_types, fleet.prices)
+    except InvalidEntry as error:
+        raise BadConfiguration(_told(list(error.problems))) from error
     unknown = rules.unknown_fallbacks(fleet, catalog)
     if unknown:
         raise BadConfiguration(_told(unknown))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from berth import labels
 from berth.spec import llamacpp
+from webhook.objects import items, metadata, notes_of, spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,24 +30,17 @@ def patch(request: Request) -> list[Patch]:
     document = request.object
     if document is None or request.subresource or request.operation not in ("CREATE", "UPDATE"):
         return []
-    metadata = document.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    annotations = metadata.get("annotations")
-    annotations = annotations if isinstance(annotations, dict) else {}
-    if metadata.get("deletionTimestamp"):
+    notes = notes_of(document)
+    if metadata(document).get("deletionTimestamp"):
         return []
     if request.kind == labels.KIND and request.group == labels.GROUP:
         # A label or a finalizer is to stay a change of metadata, which passes whatever the rules say.
-        if labels.PLAN in annotations or (request.old is not None and _spec(document) == _spec(request.old)):
+        if labels.PLAN in notes or (request.old is not None and spec(document) == spec(request.old)):
             return []
         return list(_workspace(document))
-    if request.kind == "Pod" and request.operation == "CREATE" and labels.SERVER_DIGEST in annotations:
+    if request.kind == "Pod" and request.operation == "CREATE" and labels.SERVER_DIGEST in notes:
         return list(_pod(document))
     return []
-
-
-def _spec(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in document.items() if key not in ("apiVersion", "metadata", "status")}
 
 
 def _workspace(document: Mapping[str, Any]) -> Iterable[Patch]:
@@ -58,13 +52,12 @@ def _workspace(document: Mapping[str, Any]) -> Iterable[Patch]:
 
 
 def _pod(document: Mapping[str, Any]) -> Iterable[Patch]:
-    spec = document.get("spec")
-    if not isinstance(spec, dict):
+    pod = document.get("spec")
+    if not isinstance(pod, dict):
         return
-    yield from _filled(spec, ("spec",), "securityContext", _POD)
+    yield from _filled(pod, ("spec",), "securityContext", _POD)
     for group in ("initContainers", "containers"):
-        members = spec.get(group)
-        for index, container in enumerate(members if isinstance(members, list) else ()):
+        for index, container in enumerate(items(pod.get(group))):
             if isinstance(container, dict) and container.get("name") in _OURS:
                 yield from _filled(container, ("spec", group, index), "securityContext", _CONTAINER)
 

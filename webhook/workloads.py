@@ -14,6 +14,7 @@ from berth import argv, labels, plans
 from berth.flags import OWNED_FLAGS
 from berth.plans import Server
 from berth.problems import Problem
+from webhook.objects import items, mapping, metadata, notes_of
 from webhook.reviews import Response
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def judge(request: Request) -> Response:
     now, old = request.object or {}, request.old
     if not (_ours(now) or (old is not None and _ours(old))):
         return Response(request, "ignored")
-    if _metadata(now).get("deletionTimestamp"):
+    if metadata(now).get("deletionTimestamp"):
         return Response(request, "deleting")
     if old is not None and _judged(now) == _judged(old):
         return Response(request, "unchanged")
@@ -48,22 +49,22 @@ def judge(request: Request) -> Response:
 
 
 def _pod_problems(pod: Mapping[str, Any]) -> Iterable[Problem]:
-    notes = _annotations(pod)
+    notes = notes_of(pod)
     if labels.SERVER not in notes:
         return  # of a template, or rendered before pods carried the copy: nothing to compare with
     copy, found = _copy(notes, ("metadata", "annotations"))
     yield from found
     if copy is not None:
-        yield from _spec_problems(_mapping(pod.get("spec")), ("spec",), copy)
+        yield from _spec_problems(mapping(pod.get("spec")), ("spec",), copy)
 
 
 def _workload_problems(workload: Mapping[str, Any], old: Mapping[str, Any] | None) -> Iterable[Problem]:
-    notes, place = _annotations(workload), ("metadata", "annotations")
-    spec = _mapping(workload.get("spec"))
-    template = _mapping(spec.get("template"))
-    inner = _annotations(template)
+    notes, place = notes_of(workload), ("metadata", "annotations")
+    spec = mapping(workload.get("spec"))
+    template = mapping(spec.get("template"))
+    inner = notes_of(template)
     if labels.SERVER not in notes:
-        if labels.SERVER in inner or (old is not None and labels.SERVER in _annotations(old)):
+        if labels.SERVER in inner or (old is not None and labels.SERVER in notes_of(old)):
             yield Problem((*place, labels.SERVER), None, "the copy of the plan was removed", _AGAIN,
                           rule="plan-removed")  # fmt: skip
         elif labels.SPEC_DIGEST not in notes:
@@ -80,10 +81,10 @@ def _workload_problems(workload: Mapping[str, Any], old: Mapping[str, Any] | Non
         if inner.get(key) != notes[key] and (key in inner or key == labels.SERVER_DIGEST):
             reason = "the pods' copy of the plan is not the workload's"
             yield Problem((*inside, key), inner.get(key), reason, _AGAIN, rule="edited-copy")
-    pod, below = _mapping(template.get("spec")), ("spec", "template", "spec")
+    pod, below = mapping(template.get("spec")), ("spec", "template", "spec")
     yield from _spec_problems(pod, below, copy)
     nodes = _json(notes.get(labels.NODES))
-    if nodes is None and old is not None and labels.NODES in _annotations(old):
+    if nodes is None and old is not None and labels.NODES in notes_of(old):
         reason = "the copy of the plan's nodes was removed, or cannot be read"
         yield Problem((*place, labels.NODES), None, reason, _AGAIN, rule="plan-removed")
     if nodes is not None:
@@ -109,10 +110,9 @@ def _copy(notes: Mapping[str, Any], place: Path) -> tuple[dict[str, Any] | None,
 
 def _spec_problems(pod: Mapping[str, Any], place: Path, copy: Mapping[str, Any]) -> Iterable[Problem]:
     """Compare GPUs and the engine's command line."""
-    containers = pod.get("containers")
     named = {
         str(container.get("name")): (index, container)
-        for index, container in enumerate(containers if isinstance(containers, list) else ())
+        for index, container in enumerate(items(pod.get("containers")))
         if isinstance(container, dict)
     }
     if _SERVER not in named and _WORKER not in named:
@@ -133,7 +133,7 @@ def _gpu_problems(container: Mapping[str, Any], place: Path, copy: Mapping[str, 
     if not isinstance(gpus, int) or not isinstance(nodes, int) or nodes < 1:
         return
     wanted = gpus // nodes
-    limits = _mapping(_mapping(container.get("resources")).get("limits"))
+    limits = mapping(mapping(container.get("resources")).get("limits"))
     given = limits.get(labels.GPU_RESOURCE, "0")
     if str(given) != str(wanted):
         reason = f"{given} GPUs are asked for, and the plan needs {wanted} in each pod"
@@ -144,11 +144,10 @@ def _gpu_problems(container: Mapping[str, Any], place: Path, copy: Mapping[str, 
 def _other_gpus(pod: Mapping[str, Any], place: Path, name: str) -> Iterable[Problem]:
     """Only the engine's container takes GPUs in a plan."""
     for group in ("initContainers", "containers"):
-        members = pod.get(group)
-        for index, member in enumerate(members if isinstance(members, list) else ()):
-            limits = _mapping(_mapping(_mapping(member).get("resources")).get("limits"))
+        for index, member in enumerate(items(pod.get(group))):
+            limits = mapping(mapping(mapping(member).get("resources")).get("limits"))
             given = limits.get(labels.GPU_RESOURCE, "0")
-            if str(given) != "0" and _mapping(member).get("name") != name:
+            if str(given) != "0" and mapping(member).get("name") != name:
                 path = (*place, group, index, "resources", "limits", labels.GPU_RESOURCE)
                 reason = f"{given} GPUs are asked for beside the engine's, and the plan has none for them"
                 yield Problem(path, given, reason, _AGAIN, rule="gpus")
@@ -161,8 +160,7 @@ def _flag_problems(container: Mapping[str, Any], place: Path, copy: Mapping[str,
         reason = "the plan was made by another version of berth, so the engine's flags are not compared"
         yield Problem(place, None, reason, "run `berth install` again", "warning", "other-version")
         return
-    args = container.get("args")
-    words = [str(word) for word in args] if isinstance(args, list) else []
+    words = [str(word) for word in items(container.get("args"))]
     here = (*place, "args")
     if "llama-server" not in words:
         yield Problem(here, None, "the engine's command line is gone", _AGAIN, rule="flags")
@@ -203,15 +201,15 @@ def _node_problems(pod: Mapping[str, Any], place: Path, nodes: Mapping[str, Any]
     wanted = nodes.get("instanceTypes")
     if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
         return
-    selected = _mapping(pod.get("nodeSelector")).get(labels.INSTANCE_TYPE)
+    selected = mapping(pod.get("nodeSelector")).get(labels.INSTANCE_TYPE)
     if selected is not None and selected not in wanted:
         reason = f"the pods may run on {selected}, and the plan is valid for {', '.join(wanted)}"
         here = (*place, "nodeSelector", labels.INSTANCE_TYPE)
         yield Problem(here, selected, reason, _AGAIN, rule="instance-type")
-    node = _mapping(_mapping(pod.get("affinity")).get("nodeAffinity"))
+    node = mapping(mapping(pod.get("affinity")).get("nodeAffinity"))
     path = (*place, "affinity", "nodeAffinity", _REQUIRED)
-    terms = _mapping(node.get(_REQUIRED)).get("nodeSelectorTerms")
-    given = [_allowed(term) for term in terms] if isinstance(terms, list) else []
+    terms = mapping(node.get(_REQUIRED)).get("nodeSelectorTerms")
+    given = [_allowed(term) for term in items(terms)]
     for types in given or [None]:
         if types is None or not set(types) <= set(wanted):
             told = "any instance type" if types is None else ", ".join(types)
@@ -222,9 +220,8 @@ def _node_problems(pod: Mapping[str, Any], place: Path, nodes: Mapping[str, Any]
 
 def _allowed(term: Any) -> list[str] | None:
     """The instance types of one selector term; None where it names none."""
-    expressions = _mapping(term).get("matchExpressions")
-    for one in expressions if isinstance(expressions, list) else ():
-        requirement = _mapping(one)
+    for one in items(mapping(term).get("matchExpressions")):
+        requirement = mapping(one)
         if requirement.get("key") == labels.INSTANCE_TYPE and requirement.get("operator") == "In":
             values = requirement.get("values")
             return [str(value) for value in values] if isinstance(values, list) else None
@@ -232,26 +229,14 @@ def _allowed(term: Any) -> list[str] | None:
 
 
 def _ours(document: Mapping[str, Any]) -> bool:
-    own = _mapping(_metadata(document).get("labels"))
+    own = mapping(metadata(document).get("labels"))
     return labels.WORKSPACE in own and own.get(labels.MANAGED_BY) == "berth"
 
 
 def _judged(document: Mapping[str, Any]) -> tuple[Any, ...]:
-    notes = _annotations(document)
+    notes = notes_of(document)
     carried = [notes.get(key) for key in (labels.SERVER, labels.SERVER_DIGEST, labels.NODES)]
     return document.get("spec"), carried, _ours(document)
-
-
-def _metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    return _mapping(document.get("metadata"))
-
-
-def _annotations(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    return _mapping(_metadata(document).get("annotations"))
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _json(text: Any) -> dict[str, Any] | None:

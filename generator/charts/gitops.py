@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from generator.charts.frames import Object
 
 _BEFORE = frozenset({"ServiceAccount", "ConfigMap", "NetworkPolicy", "NodePool"})
@@ -19,13 +18,32 @@ _PROTECTED = frozenset({"NodePool", "PersistentVolumeClaim"})
 """Kinds whose loss takes nodes or data with it."""
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What a GitOps tool is to know of one object."""
+
+    wave: int = 0
+    """Argo CD's: smaller ones first, and each waits for the health of the one before."""
+    kept: bool = False
+    """Whether it must not vanish because it is gone from git."""
+    options: tuple[str, ...] = ()
+    """Argo CD's sync options."""
+
+
 def annotated(thing: Object, gitops: str) -> Object:
-    """Return the object with the annotations of the fleet's GitOps tool."""
-    return noted(thing, {"argocd": _argocd, "flux": _flux}.get(gitops, _none)(thing))
+    """Return an object of a Workspace with the annotations of the fleet's GitOps tool."""
+    kind = thing["kind"]
+    wishes = Wishes(
+        wave=-1 if kind in _BEFORE else 0,
+        kept=kind in _PROTECTED,
+        options=("SkipDryRunOnMissingResource=true",) if kind in _CUSTOM else (),
+    )
+    return told(thing, gitops, wishes)
 
 
-def noted(thing: Object, found: Mapping[str, str]) -> Object:
-    """Return the object with more annotations; its own go before them."""
+def told(thing: Object, gitops: str, wishes: Wishes) -> Object:
+    """Return the object with the annotations that its wishes need; its own go before them."""
+    found = {"argocd": _argocd, "flux": _flux}.get(gitops, _none)(thing, wishes)
     if not found:
         return thing
     metadata = thing["metadata"]
@@ -35,29 +53,25 @@ def noted(thing: Object, found: Mapping[str, str]) -> Object:
     }
 
 
-def _argocd(thing: Object) -> dict[str, str]:
-    kind, found = thing["kind"], {}
-    if kind in _BEFORE:
-        found["argocd.argoproj.io/sync-wave"] = "-1"
-    options = []
-    if kind in _CUSTOM:
-        options.append("SkipDryRunOnMissingResource=true")
-    if kind in _PROTECTED:
-        options += ["Prune=confirm", "Delete=confirm"]
+def _argocd(thing: Object, wishes: Wishes) -> dict[str, str]:
+    found = {}
+    if wishes.wave:
+        found["argocd.argoproj.io/sync-wave"] = str(wishes.wave)
+    options = [*wishes.options, *(("Prune=confirm", "Delete=confirm") if wishes.kept else ())]
     if options:
         found["argocd.argoproj.io/sync-options"] = ",".join(options)
     return found
 
 
-def _flux(thing: Object) -> dict[str, str]:
+def _flux(thing: Object, wishes: Wishes) -> dict[str, str]:
     found = {}
     if "${" in json.dumps(thing):
         # Flux would put a variable's value, or nothing, in its place.
         found["kustomize.toolkit.fluxcd.io/substitute"] = "disabled"
-    if thing["kind"] in _PROTECTED:
+    if wishes.kept:
         found["kustomize.toolkit.fluxcd.io/prune"] = "disabled"
     return found
 
 
-def _none(thing: Object) -> dict[str, str]:
+def _none(thing: Object, wishes: Wishes) -> dict[str, str]:
     return {}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from generator.charts.gitops import noted
+from generator.charts.gitops import Wishes, told
 
 if TYPE_CHECKING:
     from generator.charts.frames import Object
@@ -18,36 +17,12 @@ _DOMAINS_OF_OTHERS = ("monitoring.coreos.com/", "cert-manager.io/")
 
 
 def annotated(thing: Object, tool: str) -> Object:
-    """Return the object with the annotations of the fleet's GitOps tool."""
-    found = {"argocd": _argocd, "flux": _flux}.get(tool, _none)(thing)
-    return noted(thing, found)
-
-
-def _argocd(thing: Object) -> dict[str, str]:
-    found, options = {}, []
-    if thing["kind"] in _KEPT:
-        found["argocd.argoproj.io/sync-wave"] = "-2"
-        options += ["Prune=confirm", "Delete=confirm"]
-    if thing["kind"] == "CustomResourceDefinition":
+    """Return an object of the platform with the annotations of the fleet's GitOps tool."""
+    kind, options = thing["kind"], []
+    if kind == "CustomResourceDefinition":
         # It is larger than the annotation in which `kubectl apply` keeps what it applied last may be.
         options.append("ServerSideApply=true")
-    if thing["kind"] in _LAST:
-        found["argocd.argoproj.io/sync-wave"] = "1"
     if thing["apiVersion"].startswith(_DOMAINS_OF_OTHERS):
         options.append("SkipDryRunOnMissingResource=true")
-    if options:
-        found["argocd.argoproj.io/sync-options"] = ",".join(options)
-    return found
-
-
-def _flux(thing: Object) -> dict[str, str]:
-    found = {}
-    if "${" in json.dumps(thing):
-        found["kustomize.toolkit.fluxcd.io/substitute"] = "disabled"
-    if thing["kind"] in _KEPT:
-        found["kustomize.toolkit.fluxcd.io/prune"] = "disabled"
-    return found
-
-
-def _none(thing: Object) -> dict[str, str]:
-    return {}
+    wave = -2 if kind in _KEPT else 1 if kind in _LAST else 0
+    return told(thing, tool, Wishes(wave, kind in _KEPT, tuple(options)))

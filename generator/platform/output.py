@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from berth import fleet as fleets
-from generator import platform, specs
+from generator import platform
 from generator.platform import foundation, frame
+from generator.study import study
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,18 +52,16 @@ def _settings(fleet: Path | None, certificates: frame.Certificates) -> frame.Set
     """Read the fleet file; None after saying what is wrong with it."""
     if fleet is None:
         return frame.Settings(certificates=certificates)
-    source = specs.load_fleet(fleet)
-    faults = [f"{fleet}:{one.line}:{one.column}: {one.problem.message}" for one in source.problems]
-    found = None
-    if source.document is not None:
-        found, problems = fleets.read(source.document.data)
-        for problem in problems:
-            line, column = source.document.position(problem.path)
-            faults.append(f"{fleet}:{line}:{column}: {problem.field}: {problem.message}")
-    if found is None or faults:
-        print("\n".join(faults) or f"{fleet}: it holds no fleet file", file=sys.stderr)
+    # With its entries and fallbacks, as every command reads it: the webhook could not use wrong ones either.
+    found = study([], fleet)
+    for subject in found.subjects:
+        for located in subject.problems:
+            line, column = located.position
+            problem = located.problem
+            print(f"{fleet}:{line}:{column}: {problem.field}: {problem.message}", file=sys.stderr)
+    if not found.valid:
         return None
-    return frame.Settings(found, fleet.read_text(encoding="utf-8"), certificates)
+    return frame.Settings(found.fleet, fleet.read_text(encoding="utf-8"), certificates)
 
 
 def _told(folder: Path, stale: list[str], left: list[Path]) -> int:

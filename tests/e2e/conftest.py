@@ -111,8 +111,8 @@ def kubectl(programs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def cluster(kubectl: Kubectl) -> Kubectl:
-    """The same with the Workspace CRD and its roles, as `manifests/crds` has them."""
-    kubectl("apply", "--server-side", "-f", str(ROOT / "manifests" / "crds"))
+    """The same with the Workspace CRD and its roles, as `manifests/platform/crds` has them."""
+    kubectl("apply", "--server-side", "-f", str(ROOT / "manifests" / "platform" / "crds"))
     kubectl("wait", "--for=condition=Established", "crd/workspaces.kaito.sh", "--timeout=30s")
     return kubectl
 

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
 START_SECONDS = 30
+OLD: dict[str, Any] = {
+    "resource": {"instanceType": "Standard_NC6s_v3", "count": 1},
+    "inference": {"preset": {"name": "falcon-40b"}},
+}
+"""Fits nowhere near."""
 
 
 def configurations(port: int, authority: bytes) -> list[dict[str, Any]]:
@@ -88,6 +93,8 @@ def guarded(cluster: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Itera
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
+        # Stored before there were rules, so neither filled nor checked.
+        cluster("create", "-f", "-", stdin=json.dumps(workspace(**OLD)))
         made = configurations(port, (folder / "ca.crt").read_bytes())
         cluster(
             "apply",
@@ -144,10 +151,7 @@ def stale() -> dict[str, Any]:
 
 FALCON = "manifests/examples/kaito/workspace-falcon-7b"
 MISTAKES = {
-    "too-small": workspace(
-        resource={"instanceType": "Standard_NC6s_v3", "count": 1},
-        inference={"preset": {"name": "falcon-40b"}},
-    ),
+    "too-small": workspace(**OLD),
     "too-much-context": workspace(
         resource={"instanceType": "Standard_NC6s_v3", "count": 1},
         inference={"preset": {"name": "llama-3.1-8b-instruct"}, "llamacpp": {"contextSize": 131072}},
@@ -246,17 +250,11 @@ def test_a_workspace_that_is_not_rendered_warns_and_is_filled(guarded: Kubectl, 
 def test_what_the_rules_refuse_today_can_still_be_labelled_and_deleted(
     guarded: Kubectl, namespace: str
 ) -> None:
-    guarded("apply", "-n", namespace, "-f", "-", stdin=json.dumps(workspace()))
+    refused = guarded("apply", "-n", namespace, "-f", "-", stdin=json.dumps(workspace(**OLD)), check=False)
+    assert refused.code == 1
     finalizer = {"metadata": {"finalizers": ["berth.dev/nodes"], "labels": {"x": "y"}}}
-    guarded("patch", "-n", namespace, "workspace/assistant", "--type=merge", "-p", json.dumps(finalizer))
-    guarded("delete", "-n", namespace, "workspace/assistant", "--wait=false")
-    guarded(
-        "patch",
-        "-n",
-        namespace,
-        "workspace/assistant",
-        "--type=merge",
-        "-p",
-        '{"metadata":{"finalizers":null}}',
-    )
-    assert guarded("get", "-n", namespace, "workspace/assistant", check=False).code == 1
+    guarded("patch", "workspace/assistant", "--type=merge", "-p", json.dumps(finalizer))
+    guarded("delete", "workspace/assistant", "--wait=false")
+    freed = json.dumps({"metadata": {"finalizers": None}})
+    guarded("patch", "workspace/assistant", "--type=merge", "-p", freed)
+    assert guarded("get", "workspace/assistant", check=False).code == 1

@@ -92,7 +92,9 @@ def weights(cluster: Cluster) -> dict[str, str]:
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
     """A namespace under the strictest pod security, and a node that a Workspace's selector finds."""
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", ROOT / "manifests" / "crds")
+    cluster.kubectl(
+        "apply", "--server-side", "--force-conflicts", "-f", ROOT / "manifests" / "platform" / "crds"
+    )
     cluster.kubectl("create", "namespace", NAMESPACE)
     cluster.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
     cluster.kubectl("label", "--overwrite", "node", clusters.NODE, f"apps={SELECTOR}")

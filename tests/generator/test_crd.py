@@ -11,9 +11,11 @@ import yaml
 
 from berth import workspaces
 from berth.spec import schema
-from generator import crd
+from generator import crd, platform
+from generator.platform import output
 
-FOLDER = Path(__file__).parents[2] / "manifests" / "crds"
+FOLDER = Path(__file__).parents[2] / "manifests" / "platform"
+FILES = {name: text for name, text in platform.files(platform.Settings()).items() if name.startswith("crds/")}
 DEFINITION = crd.definition()
 SCHEMA = DEFINITION["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 
@@ -61,9 +63,9 @@ def nodes(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
             yield from nodes(node[name], f"{path}[]")
 
 
-@pytest.mark.parametrize("name", crd.files(), ids=str)
+@pytest.mark.parametrize("name", FILES)
 def test_the_manifests_are_fresh(name: str) -> None:
-    assert (FOLDER / name).read_text(encoding="utf-8") == crd.files()[name], "run `make docs`"
+    assert (FOLDER / name).read_text(encoding="utf-8") == FILES[name], "run `make docs`"
 
 
 @pytest.mark.parametrize("item", [DEFINITION, *crd.roles()], ids=["the definition", "view", "edit"])
@@ -228,8 +230,11 @@ def test_the_roles_join_kubernetes_own() -> None:
 
 
 def test_the_command_writes_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert crd.main([str(tmp_path / "crds")]) == 0
-    written = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "crds").iterdir()}
-    assert written == crd.files()
-    assert yaml.safe_load(written["kaito.sh_workspaces.yaml"]) == DEFINITION
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert output.command_line(str(tmp_path), check=False, fleet=None, certificates="own") == 0
+    written = {
+        f"crds/{path.name}": path.read_text(encoding="utf-8") for path in (tmp_path / "crds").iterdir()
+    }
+    assert written == FILES
+    assert yaml.safe_load(written["crds/customresourcedefinition-workspaces.kaito.sh.yaml"]) == DEFINITION
+    assert len(written) == 3
+    assert "18 written" in capsys.readouterr().err

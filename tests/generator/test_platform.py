@@ -153,6 +153,18 @@ def test_a_wrong_fleet_file_is_told_with_its_line(tmp_path: Path, capsys: pytest
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "text", ["fallbackInstanceTypes: [Standard_Nothing]\n", "models: [{name: x}]\n", "a: b: c\n", "[1]\n"]
+)
+def test_what_the_webhook_could_not_use_is_not_rendered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    fleet = tmp_path / "berth.yaml"
+    fleet.write_text(text)
+    assert output.command_line(str(tmp_path / "out"), check=False, fleet=fleet, certificates="own") == 2
+    assert f"{fleet}:1:" in capsys.readouterr().err
+
+
 def test_what_is_no_longer_wanted_goes_and_files_of_others_stay(tmp_path: Path) -> None:
     def install(certificates: Any) -> int:
         return output.command_line(str(tmp_path), check=False, fleet=None, certificates=certificates)

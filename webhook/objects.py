@@ -1,0 +1,33 @@
+"""Parts of Kubernetes objects that came over the wire: whatever is of another type counts as absent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return a mapping as it is, and an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: Any) -> list[Any]:
+    """Return a list as it is, and an empty one for anything else."""
+    return value if isinstance(value, list) else []
+
+
+def metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the object's metadata."""
+    return mapping(document.get("metadata"))
+
+
+def notes_of(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the object's annotations."""
+    return mapping(metadata(document).get("annotations"))
+
+
+def spec(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a Workspace asks for; its fields stand at the top, without a `spec` around them."""
+    return {key: value for key, value in document.items() if key not in ("apiVersion", "metadata", "status")}
