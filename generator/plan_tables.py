@@ -6,16 +6,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from berth.quantities import gib
-from generator import reports, terminal
+from generator import reports, rollouts, terminal
 
 if TYPE_CHECKING:
     from berth.plans import Plan
     from generator.study import Study, Subject
 
-_INTERRUPTION = (
-    "moves between one node and several, from a Deployment to StatefulSets or back: an interruption; "
-    "without pruning the old ones stay and hold their GPUs"
-)
 _HEAD = ("Workspace", "Model", "Nodes", "Replicas", "Fullest GPU", "Slots", "Per hour")
 
 
@@ -61,8 +57,8 @@ def markdown(study: Study, before: Study | None = None) -> str:
         if subject.document is None:
             continue
         previous = old.pop(_key(subject), None)
-        if previous is not None and _changes_workload(previous, subject):
-            interruptions.append(f"- `{_title(subject)}`: {_INTERRUPTION}")
+        if previous is not None and (reason := _interruption(previous, subject)):
+            interruptions.append(f"- `{_title(subject)}`: {reason}")
         cells = _cells(subject)
         if before is not None:
             earlier = _cells(previous) if previous else None
@@ -75,7 +71,12 @@ def markdown(study: Study, before: Study | None = None) -> str:
             rows.append([f"{_title(subject)} (removed)", *["–"] * (len(_HEAD) - 1)])
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     if before is not None and not rows:
-        return "No Workspace's plan changes."
+        return "\n".join(
+            [
+                "No Workspace's plan changes." if not interruptions else "Nothing of this table changes.",
+                *interruptions,
+            ]
+        )
     total, earlier_total = _total(study), _total(before) if before else ""
     if total or earlier_total:
         lines += ["", f"Total: {_change(earlier_total, total) if before else total}"]
@@ -85,13 +86,8 @@ def markdown(study: Study, before: Study | None = None) -> str:
     return "\n".join(lines)
 
 
-def _changes_workload(before: Subject, after: Subject) -> bool:
-    """Whether a Deployment becomes StatefulSets or the other way round, which no rollout bridges."""
-    return (
-        before.plan is not None
-        and after.plan is not None
-        and (before.plan.nodes_per_replica > 1) != (after.plan.nodes_per_replica > 1)
-    )
+def _interruption(before: Subject, after: Subject) -> str | None:
+    return rollouts.interruption(before.plan, after.plan) if before.plan and after.plan else None
 
 
 def changes_json(before: Study, after: Study) -> str:
@@ -104,6 +100,7 @@ def changes_json(before: Study, after: Study) -> str:
             "name": name,
             "before": reports.planned(old[key]) if key in old else None,
             "after": reports.planned(new[key]) if key in new else None,
+            "interruption": _interruption(old[key], new[key]) if key in old and key in new else None,
         }
         for key in sorted({*old, *new}, key=str)
         for namespace, name in [key]

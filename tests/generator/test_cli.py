@@ -290,3 +290,17 @@ def test_a_misspelt_fallback_is_a_problem_of_the_fleet_file(berth: Any, tmp_path
     assert code == 1
     assert f"{tmp_path}/berth.yaml:2:25: error: fallbackInstanceTypes[0]: no instance type is named" in out
     assert "Standard_NC24s_v3" in out
+
+
+def test_since_announces_the_restart_of_an_only_replica(berth: Any, tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    spec = GOOD.replace("NC12s", "NC6s") + "  llamacpp: {parallel: 1}\n"
+    (tmp_path / "good.yaml").write_text(spec)
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "-m", "first")
+    (tmp_path / "good.yaml").write_text(spec.replace("1}", "1, extraArgs: [--no-warmup]}"))
+    _, out, _ = berth("plan", tmp_path, "--since", "HEAD")
+    assert out.startswith("Nothing of this table changes.")
+    assert "restarts its only replica" in out
+    _, out, _ = berth("plan", tmp_path, "--since", "HEAD", "--format", "json")
+    assert "restarts its only replica" in json.loads(out)["changes"][0]["interruption"]
