@@ -28,6 +28,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SECRET = "zebra-crossing-47"
 """In many prompts of this file, and in no log."""
 WEATHER: Any = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+ENDLESS = {"ignore_eos": True}
+"""The engine's own field: an answer is as long as asked for, whatever the model would say on this CPU."""
 DISCONNECTS = int(os.environ.get("BERTH_TEST_DISCONNECTS", "400"))
 """Clients that leave in the middle; 2000 take 40 seconds."""
 
@@ -79,7 +81,7 @@ def test_dialogs_of_llama_are_answered_as_a_batch(front: Front) -> None:
         [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
     ]
     status, answer = front.post(
-        "/chat", {"input_data": {"input_string": dialogs}, "parameters": {"max_gen_len": 4}}
+        "/chat", {"input_data": {"input_string": dialogs}, "parameters": {"max_gen_len": 4, "temperature": 0}}
     )
     assert status == 200
     assert [[turn["role"] for turn in dialog] for dialog in answer["results"]] == [
@@ -91,7 +93,8 @@ def test_dialogs_of_llama_are_answered_as_a_batch(front: Front) -> None:
 
 def test_prompts_of_llama_are_continued_as_a_batch(front: Front) -> None:
     status, answer = front.post(
-        "/generate", {"prompts": ["One two three", "A b c"], "parameters": {"max_gen_len": 3}}
+        "/generate",
+        {"prompts": ["One two three", "A b c"], "parameters": {"max_gen_len": 3, "temperature": 0}},
     )
     assert status == 200
     assert [result["prompt"] for result in answer["results"]] == ["One two three", "A b c"]
@@ -134,7 +137,7 @@ def test_readiness_tells_the_state_of_model_and_weights(front: Front) -> None:
 
 def test_openais_client_chats(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(
-        model="smol", messages=[{"role": "user", "content": SECRET}], max_tokens=4
+        model="smol", messages=[{"role": "user", "content": SECRET}], max_tokens=4, extra_body=ENDLESS
     )
     assert answer.choices[0].message.content
     assert answer.usage is not None
@@ -148,6 +151,7 @@ def test_openais_client_streams_token_by_token(client: openai.OpenAI) -> None:
         max_tokens=8,
         stream=True,
         stream_options={"include_usage": True},
+        extra_body=ENDLESS,
     )
     chunks = list(stream)
     texts = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
@@ -170,7 +174,7 @@ def test_a_json_schema_is_obeyed(client: openai.OpenAI) -> None:
             "type": "json_schema",
             "json_schema": {"name": "a", "schema": schema, "strict": True},
         },
-        max_tokens=40,
+        max_tokens=150,  # the grammar lets it write blanks
     )
     assert isinstance(json.loads(answer.choices[0].message.content or "")["sunny"], bool)
 
@@ -181,14 +185,16 @@ def test_a_template_without_tools_answers_in_words(client: openai.OpenAI) -> Non
         messages=[{"role": "user", "content": "What is the weather in Paris?"}],
         tools=[WEATHER],
         max_tokens=4,
+        extra_body=ENDLESS,
     )
     assert answer.choices[0].message.content
     assert not answer.choices[0].message.tool_calls
 
 
 def test_openais_other_apis_pass(client: openai.OpenAI) -> None:
-    assert client.completions.create(model="smol", prompt="One two", max_tokens=2).choices[0].text
-    assert client.responses.create(model="smol", input="Hi", max_output_tokens=3).output_text
+    one: Any = {"model": "smol", "extra_body": ENDLESS}
+    assert client.completions.create(**one, prompt="One two", max_tokens=2).choices[0].text
+    assert client.responses.create(**one, input="Hi", max_output_tokens=3).output_text
     assert [model.id for model in client.models.list()] == ["smol"]
     assert client.models.retrieve("smol").id == "smol"
     with pytest.raises(openai.NotFoundError):
@@ -203,11 +209,14 @@ def test_what_this_model_cannot_do_is_said_by_the_engine(client: openai.OpenAI, 
 
 
 def test_anthropics_client_chats_and_streams(front: Front) -> None:
-    question: Any = {"model": "smol", "max_tokens": 4, "messages": [{"role": "user", "content": SECRET}]}
+    """The engine takes no field of its own here, so an answer may end early; it never begins with its end."""
+    messages = [{"role": "user", "content": f"What is a {SECRET}?"}]
+    question: Any = {"model": "smol", "max_tokens": 4, "temperature": 0, "messages": messages}
     with anthropic.Anthropic(base_url=front.url, api_key="any", max_retries=0, timeout=100) as client:
         answer = client.messages.create(**question)
         assert answer.content[0].type == "text"
-        assert answer.usage.output_tokens == 4
+        assert 1 < answer.usage.output_tokens <= 4
+        assert answer.stop_reason == ("max_tokens" if answer.usage.output_tokens == 4 else "end_turn")
         with client.messages.stream(**question) as stream:
             assert "".join(stream.text_stream)
         with pytest.raises(anthropic.BadRequestError):
@@ -219,7 +228,9 @@ def test_bytes_are_those_of_the_engine(front: Front) -> None:
     for path in ("/props", "/v1/models", "/lora-adapters"):
         first, second = json.loads(front.get(path)[1]), json.loads(front.get(path, engine_port)[1])
         assert {**first, "data": 0} == {**second, "data": 0} if isinstance(first, dict) else first == second
-    body = json.dumps({"prompt": "One two", "n_predict": 3, "temperature": 0, "stream": True}).encode()
+    body = json.dumps(
+        {"prompt": "One two", "n_predict": 3, "temperature": 0, "stream": True, **ENDLESS}
+    ).encode()
     through, direct = (
         front.request("POST", "/completion", body, port=port)[1].split("\n\n")[:3]
         for port in (None, engine_port)
@@ -255,7 +266,7 @@ def test_sixty_four_clients_at_once_are_all_answered(front: Front) -> None:
 def test_clients_that_leave_at_random_leak_no_slot(front: Front) -> None:
     chance = random.Random(7)
     bodies = {
-        path: json.dumps({**more, "stream": True, "ignore_eos": True}).encode()
+        path: json.dumps({**more, "stream": True, **ENDLESS}).encode()
         for path, more in {
             "/completion": {"prompt": SECRET, "n_predict": 400},
             "/v1/chat/completions": {"messages": [{"role": "user", "content": SECRET}], "max_tokens": 400},
@@ -298,14 +309,14 @@ def test_clients_that_leave_at_random_leak_no_slot(front: Front) -> None:
     wait_until(at_rest, "every turn is given back", 60)
     wait_until(lambda: front.metric("llamacpp:requests_processing") == 0, "the engine's slots are free", 60)
     with ThreadPoolExecutor(4) as pool:  # as many as there are slots, and each must be one of them
-        body = {"prompt": "Hi", "n_predict": 24, "ignore_eos": True}
+        body = {"prompt": "Hi", "n_predict": 24, **ENDLESS}
         answers = list(pool.map(lambda _: front.post("/completion", body), range(4)))
     assert [status for status, _ in answers] == [200] * 4
     assert {answer["id_slot"] for _, answer in answers} == {0, 1, 2, 3}
 
 
 def test_metrics_have_their_own_port_and_include_the_engines(front: Front) -> None:
-    front.post("/completion", {"prompt": "Hi", "n_predict": 4})
+    front.post("/completion", {"prompt": "Hi", "n_predict": 8, **ENDLESS})
     assert front.metric("berth_time_to_first_token_seconds_count") > 0
     assert front.metric("berth_inter_token_seconds_count") > 0
     assert front.metric("berth_completion_tokens_sum") > 4

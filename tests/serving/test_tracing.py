@@ -98,9 +98,14 @@ def test_a_collector_gets_a_span_for_each_request(engine: Engine, model_file: Pa
     with receiving() as collector:
         configured = Configured(engine.folder, f"http://127.0.0.1:{collector.port}")
         with fronts.running(configured, model_file, tmp_path, "--parallel", "1") as front:
-            chat = {"messages": [{"role": "user", "content": SECRET}], "max_tokens": 3, "stream": True}
+            chat = {"messages": [{"role": "user", "content": SECRET}], "max_tokens": 3, "ignore_eos": True}
             context = f"00-{TRACE}-{PARENT}-01"
-            front.request("POST", "/v1/chat/completions", json.dumps(chat).encode(), {"traceparent": context})
+            front.request(
+                "POST",
+                "/v1/chat/completions",
+                json.dumps({**chat, "stream": True}).encode(),
+                {"traceparent": context},
+            )
             front.post("/chat", {"prompt": SECRET, "max_length": 12})
             assert front.request("POST", f"/{SECRET}", b"{}")[0] == 404
             front.get("/healthz")

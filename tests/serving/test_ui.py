@@ -36,7 +36,7 @@ PLAN = {
     },
 }  # fmt: skip
 ASK = """
-    document.getElementById("text").value = "Count to five.";
+    document.getElementById("text").value = "Tell me the longest story that you know.";
     document.getElementById("form").requestSubmit();
 """
 STOP = 'document.getElementById("form").requestSubmit();'
