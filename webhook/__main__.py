@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from webhook import logs, settings
+from kube import logs
+from webhook import settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 
+from kube.logs import fields
 from webhook import admission, reviews
-from webhook.logs import fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from berth import catalog as catalogs
 from berth import fleet as fleets
 from berth import rules
 from berth.entries import InvalidEntry
-from webhook.logs import fields
+from kube.logs import fields
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,9 +7,9 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from kube.logs import fields
 from webhook.certificates import folder
 from webhook.certificates.authority import BadCertificate
-from webhook.logs import fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

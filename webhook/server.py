@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 from fastapi import FastAPI, Response
 
+from kube.logs import fields
 from webhook import app, sockets
 from webhook.admission import Context
 from webhook.certificates.tls import LiveTls
 from webhook.configuration import BadConfiguration, Configuration
 from webhook.folders import FolderSource
-from webhook.logs import fields
 from webhook.metrics import Metrics
 from webhook.selfcheck import call_myself
 from webhook.traffic import Traffic

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from kube import resources
 from kube.errors import KubeError, NotFound
+from kube.logs import fields
 from webhook.certificates import record, rotation
 from webhook.certificates.authority import BadCertificate, bundle_text
-from webhook.logs import fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from kube import resources
 from kube.errors import AlreadyExists, Conflict, KubeError, NotFound
+from kube.logs import fields
 from webhook.certificates import authority, record, rotation
 from webhook.certificates.authority import BadCertificate, Certificate
 from webhook.certificates.follower import BUNDLE, LEAF, MANAGER, REPLICA_LABEL, REPORT_SECONDS
 from webhook.certificates.record import HANDLED, REQUESTED, Record
-from webhook.logs import fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable

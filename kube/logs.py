@@ -1,6 +1,6 @@
 """One line of JSON for each event: what log collectors read without being told how.
 
-An admission's line holds who asked, for what, and the verdict; never the object, which may hold secrets.
+A line holds names, reasons and verdicts; never a whole object, which may hold secrets.
 """
 
 from __future__ import annotations
