@@ -10,6 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from kube import flags
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -94,34 +96,37 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     of("--cert-dir", type=Path, metavar="DIR", help="tls.crt, tls.key, ca.crt; with --standalone made there")
     of("--secret", default=SECRET, help="name of the Secret (default %(default)s)")
     of("--dns-name", action="append", default=[], help="a further name or address to be good for; repeatable")
-    of("--authority-days", type=_positive, default=365.0, help="life of an authority (default 365)")
-    of("--certificate-days", type=_positive, default=90.0, help="life of a certificate (default 90)")
+    of("--authority-days", type=flags.positive, default=365.0, help="life of an authority (default 365)")
+    of("--certificate-days", type=flags.positive, default=90.0, help="life of a certificate (default 90)")
     of(
         "--settle-seconds",
-        type=_not_negative,
+        type=flags.not_negative,
         default=60.0,
         help="for API servers to take up a new bundle (default %(default)s)",
     )
-    of("--poll-seconds", type=_positive, default=2.0, help="between two looks (default %(default)s)")
-    of("--timeout-seconds", type=_positive, default=600.0, help="for `rotate` (default %(default)s)")
+    of("--poll-seconds", type=flags.positive, default=2.0, help="between two looks (default %(default)s)")
+    of("--timeout-seconds", type=flags.positive, default=600.0, help="for `rotate` (default %(default)s)")
     within = found.add_argument_group("in a cluster").add_argument
     within("--namespace", default=NAMESPACE, help="our own (default %(default)s)")
     within("--name", default=NAME, help="of Service, Lease and webhook configurations (default %(default)s)")
     within(
         "--identity", default=environment.get("BERTH_POD_NAME"), help="this replica's (default: the pod's)"
     )
-    within("--lease-seconds", type=_positive, default=15.0, help="the leader's (default %(default)s)")
+    within("--lease-seconds", type=flags.positive, default=15.0, help="the leader's (default %(default)s)")
     ending = found.add_argument_group("after SIGTERM").add_argument
     ending(
         "--quiet-seconds",
-        type=_not_negative,
+        type=flags.not_negative,
         default=20.0,
         help="without a request before the port closes (default %(default)s; 0 with --standalone)",
     )
     ending(
-        "--drain-seconds", type=_positive, default=60.0, help="until it closes anyway (default %(default)s)"
+        "--drain-seconds",
+        type=flags.positive,
+        default=60.0,
+        help="until it closes anyway (default %(default)s)",
     )
-    _from_environment(found, environment)
+    flags.from_environment(found, environment)
     return found
 
 
@@ -168,38 +173,3 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         timeout_s=given.timeout_seconds,
         log_level=given.log_level,
     )
-
-
-def _from_environment(front: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
-    """Make each flag's variable its default; argparse judges a text like one from the command line."""
-    for action in front._actions:
-        flag = next((one for one in action.option_strings if one.startswith("--")), None)
-        if flag is None or flag == "--help":
-            continue
-        value = environment.get("BERTH_" + flag[2:].upper().replace("-", "_"))
-        if not value:
-            continue
-        if action.nargs == 0:
-            if value.lower() not in ("1", "true", "yes", "0", "false", "no"):
-                front.error(f"the variable of {flag} is to be true or false, not {value!r}")
-            action.default = value.lower() in ("1", "true", "yes")
-        elif isinstance(action.default, list):
-            action.default = value.split(",")
-        elif action.choices is not None and value not in action.choices:
-            front.error(f"the variable of {flag} is to be one of {', '.join(action.choices)}, not {value!r}")
-        else:
-            action.default = value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError("must be above 0")
-    return value
-
-
-def _not_negative(text: str) -> float:
-    value = float(text)
-    if not value >= 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return value
