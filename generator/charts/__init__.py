@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from berth import labels
-from generator.charts import gitops, names, network, nodepools, pods, templates, workloads
+from berth import labels, names
+from generator.charts import gitops, network, nodepools, pods, templates, workloads
 from generator.charts.frames import Frame
 from generator.charts.frames import Object as Object
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from berth import labels
-from generator.charts import names
+from berth import labels, names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

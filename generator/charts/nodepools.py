@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from berth import labels
+from berth import labels, names
 from berth.quantities import GIB
-from generator.charts import names, placing
+from generator.charts import placing
 
 if TYPE_CHECKING:
     from generator.charts.frames import Frame, Object

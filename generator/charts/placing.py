@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from berth import labels
-from generator.charts import names, shapes
+from berth import labels, names
+from generator.charts import shapes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

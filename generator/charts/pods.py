@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from berth import argv, labels
+from berth import argv, labels, names
 from berth.quantities import GIB, MIB, format_bytes
-from generator.charts import containers, names, placing
+from generator.charts import containers, placing
 from generator.charts import weights as supplies
 from generator.charts.frames import LEADER, REPLICA, WORKER
 

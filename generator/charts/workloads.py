@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from berth import labels
+from berth import labels, names
 from berth.plans import canonical
-from generator.charts import names, placing, pods
+from generator.charts import placing, pods
 from generator.charts.frames import LEADER, REPLICA, WORKER
 
 if TYPE_CHECKING:

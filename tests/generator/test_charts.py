@@ -9,9 +9,8 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 
 from berth import fleet as fleets
-from berth import labels
+from berth import labels, names
 from berth.quantities import GIB
-from generator.charts import names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
