@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from berth import labels, rules, workspaces
 from berth.plans import Plan
 from berth.problems import Problem
+from kube.objects import metadata, notes_of, spec
 from webhook import budgets, mutation, workloads
-from webhook.objects import metadata, notes_of, spec
 from webhook.reviews import Response
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from berth import labels, rules
 from berth.plans import Plan
-from webhook.objects import metadata, notes_of
+from kube.objects import metadata, notes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

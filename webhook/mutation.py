@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from berth import labels
 from berth.spec import llamacpp
-from webhook.objects import items, metadata, notes_of, spec
+from kube.objects import items, metadata, notes_of, spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -14,7 +14,7 @@ from berth import argv, labels, plans
 from berth.flags import OWNED_FLAGS
 from berth.plans import Server
 from berth.problems import Problem
-from webhook.objects import items, mapping, metadata, notes_of
+from kube.objects import items, mapping, metadata, notes_of
 from webhook.reviews import Response
 
 if TYPE_CHECKING:
