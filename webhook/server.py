@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 from fastapi import FastAPI, Response
 
+from kube.configuration import BadConfiguration, Configuration
 from kube.logs import fields
 from webhook import app, sockets
 from webhook.admission import Context
 from webhook.certificates.tls import LiveTls
-from webhook.configuration import BadConfiguration, Configuration
 from webhook.folders import FolderSource
 from webhook.metrics import Metrics
 from webhook.selfcheck import call_myself
@@ -82,10 +82,13 @@ async def serve(settings: Settings) -> int:
     stop = _stop_signals()
     sockets.allow_many_connections()
     metrics, traffic = Metrics(), Traffic()
-    configuration = Configuration(settings.fleet, metrics)
+    configuration = Configuration(settings.fleet, metrics.reloaded)
     places: list[socket.socket] = []
     try:
         configuration.load()
+        # The first admission is not to pay for reading every preset.
+        for model in configuration.catalog.models:
+            model.layout(model.default_quantization)
         places.append(sockets.listen(settings.host, settings.port))
         if settings.plain_port is not None:
             places.append(sockets.listen(settings.host, settings.plain_port))

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kube.configuration import BadConfiguration, Configuration
 from tests.webhook.asking import ROOT, body
 from webhook import settings
-from webhook.configuration import BadConfiguration, Configuration
 from webhook.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def test_the_fleet_file_is_read_again_and_a_broken_one_keeps_the_last_good(tmp_p
     file = tmp_path / "berth.yaml"
     file.write_text("cloud: aws\n")
     metrics = Metrics()
-    configuration = Configuration(file, metrics)
+    configuration = Configuration(file, metrics.reloaded)
     configuration.load()
 
     def good() -> bool:
@@ -186,7 +186,7 @@ def test_a_first_fleet_file_that_is_wrong_is_an_error(tmp_path: Path, text: str)
     file = tmp_path / "berth.yaml"
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(BadConfiguration) as told:
-        Configuration(file, Metrics()).load()
+        Configuration(file, Metrics().reloaded).load()
     assert str(told.value)
 
 

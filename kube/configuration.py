@@ -18,12 +18,12 @@ from berth.entries import InvalidEntry
 from kube.logs import fields
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from berth.catalog import Catalog
     from berth.fleet import Fleet
     from berth.problems import Problem
-    from webhook.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +36,13 @@ class BadConfiguration(Exception):
 
 
 class Configuration:
-    """What admissions are decided by, apart from the review."""
+    """What a program in the cluster decides by, apart from the cluster's objects."""
 
-    def __init__(self, path: Path | None, metrics: Metrics) -> None:
+    def __init__(self, path: Path | None, reloaded: Callable[[bool], None]) -> None:
         self.catalog: Catalog = catalogs.load()
         self.fleet: Fleet = fleets.Fleet()
         self._path = path
-        self._metrics = metrics
+        self._reloaded = reloaded
         self._seen: bytes | None = None
         self._told: str | None = None
 
@@ -55,10 +55,7 @@ class Configuration:
         if self._path is not None:
             self._seen = self._bytes(self._path)
             self.fleet, self.catalog = parse(self._seen)
-        # The first admission is not to pay for reading every preset.
-        for model in self.catalog.models:
-            model.layout(model.default_quantization)
-        self._metrics.reloaded(good=True)
+        self._reloaded(True)
 
     def refresh(self) -> bool:
         """Read the file again if it changed; return whether another one is in use now."""
@@ -80,7 +77,7 @@ class Configuration:
             return False
         self._told = None
         self.fleet, self.catalog = fleet, catalog
-        self._metrics.reloaded(good=True)
+        self._reloaded(True)
         log.info("the fleet file changed and is in use", extra=fields(digest=fleet.digest))
         return True
 
@@ -98,7 +95,7 @@ class Configuration:
         if reason != self._told:
             log.error("the fleet file is broken; the last good one stays: %s", reason)
         self._told = reason
-        self._metrics.reloaded(good=False)
+        self._reloaded(False)
 
 
 def parse(content: bytes) -> tuple[Fleet, Catalog]:
