@@ -1,0 +1,139 @@
+"""The watcher's settings from its command line; every flag is also an environment variable, BERTH_<FLAG>."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kube import flags
+from watcher.world import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+NAME = "berth-watcher"
+NAMESPACE = "berth-system"
+PORT = 8080
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that is decided before the first pass."""
+
+    kubeconfig: Path | None = None
+    fleet: Path | None = None
+    host: str = "0.0.0.0"
+    port: int = PORT
+    """Of /healthz, /readyz and /metrics; 0 is any free one."""
+    namespace: str = NAMESPACE
+    name: str = NAME
+    """Of the Lease."""
+    identity: str = NAME
+    lease_s: float = 15.0
+    workers: int = 8
+    """Workspaces that are worked on at the same time; a pass waits for the API server only."""
+    resync_s: float = 600.0
+    poll_s: float = 2.0
+    cluster: Limits = field(default_factory=Limits)
+    each_namespace: Limits = field(default_factory=Limits)
+    dry_run: bool = False
+    log_level: str = "info"
+
+
+def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    """Return the parser, with the environment's values as defaults."""
+    found = argparse.ArgumentParser(
+        prog="python -m watcher",
+        description="Make the nodes that rendered Workspaces ask for, and tell how far they are.",
+        epilog="Every flag is also an environment variable: --max-nodes is BERTH_MAX_NODES.",
+    )
+    add = found.add_argument
+    add("--kubeconfig", type=Path, help="default: the pod's service account, else your own")
+    add("--fleet", type=Path, metavar="berth.yaml", help="the fleet file; read again when it changes")
+    add("--host", default="0.0.0.0", help="address of the port below (default %(default)s)")
+    add(
+        "--port",
+        type=int,
+        default=PORT,
+        help="of /healthz, /readyz, /metrics; 0: any (default %(default)s)",
+    )
+    add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    rails = found.add_argument_group("rails: absent means no limit").add_argument
+    rails("--max-nodes", type=_count, help="nodes of all Workspaces together")
+    rails(
+        "--max-cost-per-hour",
+        type=flags.not_negative,
+        help="of all Workspaces' nodes together, in the currency of the prices",
+    )
+    rails("--max-creates-per-hour", type=_count, help="nodes asked for within any hour")
+    rails("--max-namespace-nodes", type=_count, help="nodes of the Workspaces of any one namespace")
+    rails("--max-namespace-cost-per-hour", type=flags.not_negative, help="of any one namespace's nodes")
+    rails("--dry-run", action="store_true", help="make and delete no node; say what would be done")
+    within = found.add_argument_group("in a cluster").add_argument
+    within("--namespace", default=NAMESPACE, help="of the Lease (default %(default)s)")
+    within("--name", default=NAME, help="of the Lease (default %(default)s)")
+    within(
+        "--identity", default=environment.get("BERTH_POD_NAME"), help="this replica's (default: the pod's)"
+    )
+    within("--lease-seconds", type=flags.positive, default=15.0, help="the leader's (default %(default)s)")
+    within(
+        "--workers",
+        type=_positive_count,
+        default=8,
+        help="Workspaces worked on at the same time (default %(default)s)",
+    )
+    within(
+        "--resync-seconds",
+        type=flags.positive,
+        default=600.0,
+        help="every Workspace is looked at this often at least (default %(default)s)",
+    )
+    within(
+        "--poll-seconds",
+        type=flags.positive,
+        default=2.0,
+        help="between two looks at the fleet file (default %(default)s)",
+    )
+    flags.from_environment(found, environment)
+    return found
+
+
+def read(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the command line; like argparse, end the process with what is wrong with it."""
+    environment = os.environ if environment is None else environment
+    given = parser(environment).parse_args(list(arguments))
+    return Settings(
+        kubeconfig=given.kubeconfig,
+        fleet=given.fleet,
+        host=given.host,
+        port=given.port,
+        namespace=given.namespace,
+        name=given.name,
+        identity=given.identity or socket.gethostname(),
+        lease_s=given.lease_seconds,
+        workers=given.workers,
+        resync_s=given.resync_seconds,
+        poll_s=given.poll_seconds,
+        cluster=Limits(given.max_nodes, given.max_cost_per_hour, given.max_creates_per_hour),
+        each_namespace=Limits(given.max_namespace_nodes, given.max_namespace_cost_per_hour),
+        dry_run=given.dry_run,
+        log_level=given.log_level,
+    )
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return value
+
+
+def _positive_count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return value
