@@ -10,6 +10,7 @@ import typer
 from generator.commands import (
     check,
     explain,
+    import_,
     init,
     install,
     package,
@@ -47,6 +48,7 @@ app.command("skus")(skus.command)
 app.command("size")(size.command)
 app.command("package")(package.command)
 app.command("install")(install.command)
+app.command("import")(import_.command)
 
 
 def _version(asked: bool) -> None:

@@ -89,7 +89,7 @@ def load_text(text: bytes, file: str) -> Source:
     documents: list[Document] = []
     problems: list[Found] = []
     budget = Budget()
-    for chunk, first_line in _chunks(decoded.replace("\r\n", "\n").replace("\r", "\n")):
+    for chunk, first_line in chunks(decoded.replace("\r\n", "\n").replace("\r", "\n")):
         if labels.GROUP not in chunk.lower():
             continue
         try:
@@ -134,10 +134,10 @@ def load_fleet(path: Path) -> Source:
         return _problem(
             file, f"the file is not UTF-8: byte 0x{content[error.start]:02x}", "save it as UTF-8", line
         )
-    chunks = [(chunk, line) for chunk, line in _chunks(text) if _has_content(chunk)]
-    if len(chunks) > 1:
-        return _problem(file, "the file holds several documents", "keep one", chunks[1][1])
-    chunk, line = chunks[0] if chunks else ("", 1)
+    found = [(chunk, line) for chunk, line in chunks(text) if has_content(chunk)]
+    if len(found) > 1:
+        return _problem(file, "the file holds several documents", "keep one", found[1][1])
+    chunk, line = found[0] if found else ("", 1)
     try:
         node = compose(chunk)
         data, repeats = build(node) if node is not None else ({}, [])
@@ -195,7 +195,7 @@ def _wide(text: bytes, file: str) -> Source:
     return Source(file)
 
 
-def _chunks(text: str) -> Iterator[tuple[str, int]]:
+def chunks(text: str) -> Iterator[tuple[str, int]]:
     """Split a stream into documents with the line that each starts in; markers become blanks."""
     start, line, blanks = 0, 1, ""
     for separator in _SEPARATOR.finditer(text):
@@ -205,7 +205,8 @@ def _chunks(text: str) -> Iterator[tuple[str, int]]:
     yield blanks + text[start:], line
 
 
-def _has_content(chunk: str) -> bool:
+def has_content(chunk: str) -> bool:
+    """Whether there is more in a document than comments and directives."""
     return any(line.strip() and not line.lstrip().startswith(("#", "%")) for line in chunk.splitlines())
 
 
