@@ -48,6 +48,8 @@ class Demand:
     embeddings: bool = False
     flash_attention: bool = True
     """Off where CUDA has none for the model's heads: attention would be computed on the host."""
+    adapters: tuple[int, ...] = ()
+    """Bytes of each LoRA adapter."""
 
     @property
     def wanted_context(self) -> int:
@@ -67,6 +69,7 @@ class Demand:
             embeddings=self.embeddings,
             gpus=gpus,
             tensor_split=(1,) * gpus if gpus > 1 else (),
+            adapters=self.adapters,
         )
 
 
@@ -78,6 +81,7 @@ def demand(
     parallel: int = DEFAULT_PARALLEL,
     cache_type_k: str = "f16",
     cache_type_v: str = "f16",
+    adapters: tuple[int, ...] = (),
 ) -> Demand:
     """Return what a replica of a model asks, with the batch that its task needs.
 
@@ -98,6 +102,7 @@ def demand(
         batch=batch,
         ubatch=batch if embeds else 512,
         embeddings=embeds,
+        adapters=adapters,
     )
     return made if _has_flash_attention(made) else replace(made, flash_attention=False)
 
@@ -152,23 +157,51 @@ def measure(demand: Demand, instance: InstanceType, gpus: int, context_size: int
     return Fit(instance, gpus, nodes, context_size, memory.model_copy(update={"gpus": gpus_with_capacity}))
 
 
-@lru_cache(maxsize=65_536)
-def attempts(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> tuple[Fit, ...]:
-    """Return every number of GPUs tried, fewest first, up to the first that fits.
+def too_much(demand: Demand, instance: InstanceType, gpus: int, context_size: int) -> bool:
+    """Return whether weights and cache alone are too much, which takes no replay of the engine to know."""
+    settings = demand.settings(context_size, gpus)
+    return engine.least(demand.layout, settings, engine.overhead(instance.gpu_model)) > instance.gpu_memory
 
-    The last one tells the outcome; those before it say why less is not enough.
-    """
-    layers = demand.layout.hyperparameters.layers
-    most = min(layers + 1, MOST_GPUS)
+
+def holds(demand: Demand, instance: InstanceType, gpus: int, context_size: int) -> bool:
+    """Return whether a replica fits on `gpus` GPUs."""
+    if too_much(demand, instance, gpus, context_size):
+        return False
+    return measure(demand, instance, gpus, context_size).fits
+
+
+def _counts(demand: Demand, instance: InstanceType, most_nodes: int) -> list[int]:
+    """The numbers of GPUs to try, fewest first."""
+    most = min(demand.layout.hyperparameters.layers + 1, MOST_GPUS)
     counts = [gpus for gpus in range(1, instance.gpu_count + 1) if gpus <= most]
-    counts += [instance.gpu_count * n for n in range(2, most_nodes + 1) if instance.gpu_count * n <= most]
-    tried: list[Fit] = []
+    return counts + [
+        instance.gpu_count * n for n in range(2, most_nodes + 1) if instance.gpu_count * n <= most
+    ]
+
+
+@lru_cache(maxsize=65_536)
+def fewest(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> int | None:
+    """Return a number of GPUs below which a replica fits for certain nowhere; None where it never fits."""
+    context = demand.wanted_context
+    counts = _counts(demand, instance, most_nodes)
+    return next((gpus for gpus in counts if not too_much(demand, instance, gpus, context)), None)
+
+
+@lru_cache(maxsize=65_536)
+def best(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> Fit:
+    """Return a replica on the fewest GPUs that hold it; where none do, on the most there are."""
+    context = demand.wanted_context
+    counts = _counts(demand, instance, most_nodes)
     for gpus in counts:
-        fit = measure(demand, instance, gpus, demand.wanted_context)
-        tried.append(fit)
-        if fit.fits:
-            break
-    return tuple(tried)
+        if holds(demand, instance, gpus, context):
+            return measure(demand, instance, gpus, context)
+    return measure(demand, instance, counts[-1], context)
+
+
+def one_less(demand: Demand, fit: Fit) -> Fit | None:
+    """Return the last attempt before the one that fits, which says why less is not enough."""
+    counts = [gpus for gpus in _counts(demand, fit.instance, fit.nodes) if gpus < fit.gpus]
+    return measure(demand, fit.instance, counts[-1], demand.wanted_context) if counts else None
 
 
 def with_context(demand: Demand, fit: Fit) -> Fit:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from berth.fleet import Fleet
     from berth.instances import InstanceType
     from berth.models import Model
-    from berth.plans import Weights
+    from berth.plans import Adapter, Weights
     from berth.workspaces import Workspace
 
 TIGHT_SHARE = 0.10
@@ -109,13 +109,12 @@ def too_small(
     workspace: Workspace,
     demand: Demand,
     instance: InstanceType,
-    tried: Sequence[Fit],
+    best: Fit,
     catalog: Catalog,
     fleet: Fleet,
     most_nodes: int,
 ) -> Problem:
     """Say what is short on the named instance type and everything that would fit instead."""
-    best = tried[-1]
     count = workspace.resource.count or 1
     reason = f"{need(demand, best)}; {supply(instance)}, so each GPU is short of {gib(best.missing)}"
     if most_nodes == 1 and count > 1:
@@ -139,9 +138,8 @@ def _alternatives(
 ) -> Iterator[str]:
     replicas = workspace.inference.llamacpp.replicas or 1
     pool = tuple(choosing.usable(catalog.instance_types.values(), instance.cloud))
-    found = choosing.choices(demand, pool, replicas, workspace.resource.count, most_nodes)
-    if found:
-        choice = found[0]
+    choice = choosing.cheapest(demand, pool, replicas, workspace.resource.count, most_nodes)
+    if choice is not None:
         yield f"instanceType: {choice.fit.instance.name} ({_gpus(choice.fit.instance)})"
     context = fitting.largest_context(demand, instance, best.gpus, demand.wanted_context)
     if context >= fitting.SMALLEST_CONTEXT and context < demand.wanted_context:
@@ -156,15 +154,17 @@ def _smaller_quantization(
 ) -> str | None:
     """The largest smaller quantization that fits and whose file is known."""
     own = workspace.inference.llamacpp.weights is not None
-    found: list[tuple[int, str]] = []
-    for name, file in demand.model.quantizations.items():
-        smaller = fitting.with_quantization(demand, name)
-        known = own or file.repository is not None
-        if known and smaller.layout.size < demand.layout.size:
-            tried = fitting.attempts(smaller, instance, most_nodes)
-            if tried and tried[-1].fits:
-                found.append((smaller.layout.size, name))
-    return max(found)[1] if found else None
+    others = [
+        (smaller.layout.size, name, smaller)
+        for name, file in demand.model.quantizations.items()
+        if own or file.repository is not None
+        for smaller in (fitting.with_quantization(demand, name),)
+        if smaller.layout.size < demand.layout.size
+    ]
+    for _, name, smaller in sorted(others, key=lambda entry: entry[:2], reverse=True):
+        if fitting.best(smaller, instance, most_nodes).fits:
+            return name
+    return None
 
 
 def nothing_fits(
@@ -175,8 +175,7 @@ def nothing_fits(
         reason = f"the catalogue has no usable instance type of the cloud {fleet.cloud!r}"
         return Problem(_INSTANCE, None, reason, "add instanceTypes to berth.yaml", rule="fit")
     largest = max(pool, key=lambda instance: (instance.gpu_count * instance.gpu_memory, instance.name))
-    tried = fitting.attempts(demand, largest, most_nodes)
-    best = tried[-1]
+    best = fitting.best(demand, largest, most_nodes)
     if best.fits:
         asked = workspace.inference.llamacpp.replicas or 1
         reason = f"{asked} replicas do not fit on {workspace.resource.count} nodes of any instance type"
@@ -262,15 +261,25 @@ def _warning(path: Path, value: object, reason: str, rule: str) -> Problem:
     return Problem(path, value, reason, severity="warning", rule=rule)
 
 
-def explanation(demand: Demand, fit: Fit, less: Sequence[Fit], source: Weights) -> Iterator[str]:
+def explanation(
+    demand: Demand, fit: Fit, smaller: Fit | None, source: Weights, adapters: Sequence[Adapter] = ()
+) -> Iterator[str]:
     """Yield why this plan and not less: the choice, what the next smaller one lacks, and the weights."""
     yield f"{need(demand, fit)}; {supply(fit.instance)}"
-    for smaller in less[-1:]:
+    if smaller is not None:
         gpus, each = ("1 GPU", "") if smaller.gpus == 1 else (f"{smaller.gpus} GPUs", " each")
         yield f"{gpus} of {smaller.instance.name} would be short of {gib(smaller.missing)}{each}"
     place = source.image or source.hf or f"the volume claim {source.pvc}"
-    pin = "pinned by digest" if source.pinned else "Unpinned: no digest fixes their content"
-    yield f"weights: {source.file} from {place}, {gib(source.size)}, {pin}"
+    yield f"weights: {source.file} from {place}, {gib(source.size)}, {_pin(source.pinned)}"
+    for adapter in adapters:
+        yield (
+            f"adapter {adapter.name}: {adapter.file} from {adapter.image}, {gib(adapter.size)} on each GPU, "
+            f"strength {adapter.strength:g}, {_pin(adapter.pinned)}"
+        )
+
+
+def _pin(pinned: bool) -> str:
+    return "pinned by digest" if pinned else "Unpinned: no digest fixes their content"
 
 
 def _slots(parallel: int) -> str:

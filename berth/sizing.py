@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from berth import choosing, fitting, refusals, weights
+from berth import adapters, choosing, fitting, refusals, weights
 from berth.errors import InvalidSettings, NoFit, UnknownInstanceType, UnknownModel, UnknownQuantization
 from berth.fleet import Fleet
 from berth.plans import Cost, EngineVariant, NodeRequest, Plan, Server
@@ -35,15 +35,21 @@ class Decision:
     """What was decided and what a person should know of it; the plan is written out when it is asked for.
 
     A check of a thousand Workspaces needs a thousand verdicts and no plan. The plan repeats the warnings as
-    text.
+    text. What less would lack takes as long to find out as the plan itself, and only people read it.
     """
 
     write: Callable[[], Plan]
     warnings: tuple[Problem, ...]
+    explain: Callable[[], tuple[str, ...]] = tuple
+
+    @cached_property
+    def unexplained(self) -> Plan:
+        """The plan without its sentences for people."""
+        return self.write()
 
     @cached_property
     def plan(self) -> Plan:
-        return self.write()
+        return self.unexplained.model_copy(update={"explanation": self.explain()})
 
 
 def plan(workspace: Workspace, catalog: Catalog, fleet: Fleet | None = None) -> Plan:
@@ -75,14 +81,12 @@ def _placed(
 ) -> Decision:
     most_nodes = _most_nodes(workspace, fleet)
     if instance is not None:
-        tried = fitting.attempts(demand, instance, most_nodes)
-        if not tried or not tried[-1].fits:
-            raise NoFit([refusals.too_small(workspace, demand, instance, tried, catalog, fleet, most_nodes)])
-        fit = tried[-1]
-        less: tuple[Fit, ...] = tried[:-1]
+        fit = fitting.best(demand, instance, most_nodes)
+        if not fit.fits:
+            raise NoFit([refusals.too_small(workspace, demand, instance, fit, catalog, fleet, most_nodes)])
     else:
-        fit, less = _cheapest(workspace, demand, catalog, fleet, most_nodes)
-    return _plan(workspace, demand, fit, less, catalog, fleet)
+        fit = _cheapest(workspace, demand, catalog, fleet, most_nodes)
+    return _plan(workspace, demand, fit, catalog, fleet)
 
 
 def names(workspace: Workspace, catalog: Catalog) -> list[Problem]:
@@ -117,6 +121,7 @@ def _demand(workspace: Workspace, catalog: Catalog, found: list[Problem]) -> Dem
         parallel=ours.parallel or fitting.DEFAULT_PARALLEL,
         cache_type_k=key,
         cache_type_v=value,
+        adapters=tuple(adapter.size for adapter in adapters.of(workspace)),
     )
     found += refusals.by_the_engine(demand)
     return None if found else demand
@@ -158,24 +163,19 @@ def _most_nodes(workspace: Workspace, fleet: Fleet) -> int:
     return min(workspace.resource.count or fitting.MOST_NODES_PER_REPLICA, fitting.MOST_NODES_PER_REPLICA)
 
 
-def _cheapest(
-    workspace: Workspace, demand: Demand, catalog: Catalog, fleet: Fleet, most_nodes: int
-) -> tuple[Fit, tuple[Fit, ...]]:
+def _cheapest(workspace: Workspace, demand: Demand, catalog: Catalog, fleet: Fleet, most_nodes: int) -> Fit:
     if fleet.provisioning == "none" and not fleet.instance_types:
         raise NoFit([refusals.unknown_nodes()])
     candidates = refusals.candidates(catalog, fleet)
     replicas = workspace.inference.llamacpp.replicas or 1
-    found = choosing.choices(demand, tuple(candidates), replicas, workspace.resource.count, most_nodes)
-    if not found:
+    found = choosing.cheapest(demand, candidates, replicas, workspace.resource.count, most_nodes)
+    if found is None:
         raise NoFit([refusals.nothing_fits(workspace, demand, candidates, fleet, most_nodes)])
-    chosen = found[0]
-    tried = fitting.attempts(demand, chosen.fit.instance, most_nodes)
-    return chosen.fit, choosing.next_smaller(demand, chosen, candidates) + tried[:-1]
+    return found.fit
 
 
-def _plan(
-    workspace: Workspace, demand: Demand, fit: Fit, less: tuple[Fit, ...], catalog: Catalog, fleet: Fleet
-) -> Decision:
+def _plan(workspace: Workspace, demand: Demand, fit: Fit, catalog: Catalog, fleet: Fleet) -> Decision:
+    smallest = fit
     fit = fitting.with_context(demand, fit)
     nodes, replicas = _nodes_and_replicas(workspace, fit)
     fallbacks = _fallbacks(fit, demand, catalog, fleet)
@@ -201,6 +201,7 @@ def _plan(
             gpus=fit.gpus,
             tensor_split=(1,) * fit.gpus if fit.gpus > 1 else (),
             variant=variant((fit.instance, *fallbacks)),
+            adapters=adapters.of(workspace) or None,
             extra_args=tuple(workspace.inference.llamacpp.extra_args),
         )
         return Plan(
@@ -217,7 +218,7 @@ def _plan(
                 gpu_model=fit.instance.gpu_model,
                 labels=dict(workspace.resource.match_labels),
                 preferred=tuple(workspace.resource.preferred_nodes),
-                disk=_disk(source.size, fit, fleet),
+                disk=_disk(source.size + sum(demand.adapters), fit, fleet),
                 provisioning=fleet.provisioning,
             ),
             replicas=replicas,
@@ -229,10 +230,16 @@ def _plan(
             surge=_room_for_surge(fit, nodes, replicas),
             cost=_cost(fit.instance, nodes),
             warnings=tuple(warning.reason for warning in warnings),
-            explanation=tuple(refusals.explanation(demand, fit, less, source)),
         )
 
-    return Decision(write, warnings)
+    def explain() -> tuple[str, ...]:
+        smaller = fitting.one_less(demand, smallest)
+        if smaller is None and workspace.resource.instance_type is None:
+            smaller = choosing.next_smaller(demand, smallest, refusals.candidates(catalog, fleet))
+        told = refusals.explanation(demand, fit, smaller, source, adapters.of(workspace))
+        return tuple(told)
+
+    return Decision(write, warnings, explain)
 
 
 def _nodes_and_replicas(workspace: Workspace, fit: Fit) -> tuple[int, int]:
@@ -260,7 +267,7 @@ def _fallbacks(fit: Fit, demand: Demand, catalog: Catalog, fleet: Fleet) -> tupl
         same_shape = instance.gpu_count >= fit.instance.gpu_count or fit.gpus <= instance.gpu_count == 1
         if instance.name == fit.instance.name or not same_shape or fit.nodes > 1:
             continue
-        if fitting.measure(demand, instance, fit.gpus, fit.context_size).fits:
+        if fitting.holds(demand, instance, fit.gpus, fit.context_size):
             valid.append(instance)
     return tuple(valid)
 

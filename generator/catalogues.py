@@ -137,9 +137,9 @@ def _cheapest_by_cloud(model: Model, known: Catalog) -> dict[str, choosing.Choic
     instances = known.instance_types.values()
     found = {}
     for cloud in sorted({instance.cloud for instance in instances}):
-        best = choosing.choices(demand, tuple(choosing.usable(instances, cloud)), 1, None, 1)
-        if best:
-            found[cloud] = best[0]
+        best = choosing.cheapest(demand, choosing.usable(instances, cloud), 1, None, 1)
+        if best is not None:
+            found[cloud] = best
     return found
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Overhead", "Settings", "check_settings", "flash_attention_on_cuda", "footprint", "largest_context",
-    "overhead", "trained_context",
+    "least", "overhead", "trained_context",
 ]  # fmt: skip
 
 
@@ -93,16 +93,47 @@ def _footprint(same: _Same, settings: Settings, overhead: Overhead | None) -> pl
     )
 
 
+def least(layout: Layout, settings: Settings, overhead: Overhead | None = None) -> int:
+    """What the fullest GPU takes at least: all but the compute buffer, which alone is dear to find out.
+
+    Raises:
+        UnknownArchitecture: there is no memory model of the architecture.
+        InvalidSettings: the engine would not start with these settings.
+    """
+    return _least(_Same(layout), settings, overhead)
+
+
+@lru_cache(maxsize=65_536)
+def _least(same: _Same, settings: Settings, overhead: Overhead | None) -> int:
+    weights, cache, batch = _given(same, settings)
+    extra = overhead.bytes(same.layout, batch) if overhead is not None else 0
+    held = [one + other for one, other in zip(weights, cache, strict=True)]
+    return max(held[: settings.gpus] or held) + extra
+
+
+@lru_cache(maxsize=16_384)
+def _given(same: _Same, settings: Settings) -> tuple[list[int], list[int], Batch]:
+    """Weights and cache by device, which are simply counted."""
+    check_settings(same.layout, settings)
+    numbers = same.layout.hyperparameters
+    batch = Batch(settings, numbers.causal)
+    placement = place(numbers.layers, settings.gpus, settings.tensor_split)
+    weights = _weights(same, placement)
+    if settings.adapters:
+        weights = [size + sum(settings.adapters) for size in weights[: settings.gpus or 1]] + weights[
+            settings.gpus or 1 :
+        ]
+    return weights, _cache(same.layout, batch, placement), batch
+
+
 @lru_cache(maxsize=16_384)
 def _engine(same: _Same, settings: Settings) -> tuple[list[int], list[int], list[int], Batch]:
     """Weights, cache and compute buffers by device, which no GPU model changes."""
-    layout = same.layout
-    check_settings(layout, settings)
-    numbers = layout.hyperparameters
-    batch = Batch(settings, numbers.causal)
-    placement = place(numbers.layers, settings.gpus, settings.tensor_split)
-    compute = replay.compute(layout, batch, placement)
-    return _weights(same, placement), _cache(layout, batch, placement), compute, batch
+    if settings.adapters:
+        _engine(same, replace(settings, adapters=()))  # refuses what the engine aborts at
+    weights, cache, batch = _given(same, settings)
+    placement = place(same.layout.hyperparameters.layers, settings.gpus, settings.tensor_split)
+    return weights, cache, replay.compute(same.layout, batch, placement), batch
 
 
 def largest_context(
@@ -118,16 +149,31 @@ def largest_context(
         upper: tokens per slot that are not exceeded, rounded down to what the engine pads to.
     """
 
-    def excess(steps: int) -> int:
+    def asked(steps: int) -> Settings:
         total = PADDING * steps * (1 if settings.kv_unified else settings.parallel)
-        memory = footprint(layout, replace(settings, context=total), overhead)
+        return replace(settings, context=total)
+
+    def excess(steps: int) -> int:
+        memory = footprint(layout, asked(steps), overhead)
         return max((gpu.total for gpu in memory.gpus), default=memory.host.total) - capacity
 
+    def too_much(steps: int) -> bool:
+        return least(layout, asked(steps), overhead) > capacity
+
     most = upper // PADDING
-    if most < 1 or excess(1) > 0:
+    if most < 1 or too_much(1):
         return 0
+    if too_much(most):
+        # the compute buffer counts nothing here, so more than this can't fit, and most of it will
+        low, high = 1, most
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if too_much(middle) else (middle, high)
+        most = low
     if excess(most) <= 0:
         return most * PADDING
+    if most == 1 or excess(1) > 0:
+        return 0
     low, high = 1, most
     for attempt in range(64):
         if high - low <= 1:

@@ -96,7 +96,7 @@ class Overhead:
 
 def half_precision_copies(layout: Layout, batch: Batch) -> int:
     """The 16-bit copies of the keys and values of the layer that has most of them."""
-    if not batch.settings.flash_attention:
+    if not batch.settings.flash_attention or batch.key_type == batch.value_type == "F16":
         return 0
     cache = kv.cache(layout.hyperparameters, batch)
     most = 0

@@ -89,7 +89,8 @@ def _replay(
         build_graph(build)
     except (ArithmeticError, IndexError, ValueError) as error:
         raise InvalidGguf(f"the numbers of this {numbers.architecture} do not fit its tensors") from error
-    _check_room(layout, batch, placement, chosen, build)
+    if not batch.settings.adapters:
+        _check_room(layout, batch, placement, chosen, build)
     alignments = [ALIGNMENT] * (placement.gpus + 1)
     copies = PIPELINE_COPIES if placement.gpus > 1 else 1
     return buffer_sizes(build.graph, alignments, copies, build.marks)
@@ -99,7 +100,8 @@ def _check_room(layout: Layout, batch: Batch, placement: Placement, chosen: Chos
     """Refuse what the engine aborts at: a graph of more tensors than it has room for.
 
     It reserves room by the number of the model's tensors, which is too little for some models of few and
-    fused ones, where a quantized cache adds steps.
+    fused ones, where a quantized cache adds steps. With adapters the room grows by more than they add, so the
+    graph without them decides.
     """
     found = build.count()
     for index, weight in enumerate(chosen.weights[:-1]):
@@ -200,6 +202,13 @@ def _wanted(times: int, period: int, level: int) -> tuple[int, int]:
 
 def _kinds(layout: Layout) -> tuple[Hashable, ...]:
     """What makes one layer's part of the graph differ from another's."""
+    known: tuple[Hashable, ...] | None = layout.__dict__.get("_kinds")
+    if known is None:
+        known = layout.__dict__["_kinds"] = _find_kinds(layout)
+    return known
+
+
+def _find_kinds(layout: Layout) -> tuple[Hashable, ...]:
     numbers = layout.hyperparameters
     shapes: list[list[tuple[str, tuple[int, ...]]]] = [[] for _ in range(numbers.layers)]
     for tensor in layout.tensors:
