@@ -43,6 +43,9 @@ def llama_server(server: Server, model_path: str, rpc: Sequence[str] = ()) -> li
     ]  # fmt: skip
     if server.tensor_split:
         arguments += ["--tensor-split", ",".join(map(str, server.tensor_split))]
+    if server.adapters:
+        scaled = (f"{adapter.path}:{adapter.strength:g}" for adapter in server.adapters)
+        arguments += ["--lora-scaled", ",".join(scaled)]
     if rpc:
         arguments += ["--rpc", ",".join(rpc)]
     arguments += [

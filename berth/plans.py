@@ -14,6 +14,9 @@ from pydantic.alias_generators import to_camel
 PLAN_VERSION = 1
 """Goes up whenever the same spec and catalogue give another plan: admission compares within a version."""
 
+ADAPTERS_FOLDER = "/adapters"
+"""In the pod, with a folder for each adapter's image."""
+
 Provisioning = Literal["nodeclaim", "machine", "nodepool", "none"]
 Task = Literal["chat", "completion", "embedding", "rerank"]
 EngineVariant = Literal["cuda12", "cuda13", "cpu"]
@@ -76,6 +79,24 @@ class Weights(Frozen):
     pinned: bool = False
 
 
+class Adapter(Frozen):
+    """A LoRA adapter: one GGUF file in an image. `size` is its bytes, `strength` the engine's scale."""
+
+    name: str
+    image: str
+    pull_secrets: tuple[str, ...] = ()
+    file: str
+    size: int
+    sha256: str | None = None
+    strength: float = 1.0
+    pinned: bool = False
+
+    @property
+    def path(self) -> str:
+        """The file's path in the pod."""
+        return f"{ADAPTERS_FOLDER}/{self.name}/{self.file}"
+
+
 class Server(Frozen):
     """What runs in the pod. `context_size` is tokens per slot; llama-server's `-c` is the total."""
 
@@ -101,6 +122,8 @@ class Server(Frozen):
     """Host memory in bytes for prompts that were seen before; the engine's own default is 8 GiB."""
     context_checkpoints: int = 8
     """Host copies of sliding-window and recurrent state per slot."""
+    adapters: tuple[Adapter, ...] | None = None
+    """LoRA adapters in the order of the engine's own numbers; None where there are none."""
     extra_args: tuple[str, ...] = ()
 
     def argv(self, model_path: str) -> list[str]:

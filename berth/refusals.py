@@ -208,9 +208,14 @@ def need(demand: Demand, fit: Fit) -> str:
     slots = f"{_slots(demand.parallel)} of {fit.context_size} tokens"
     return (
         f"{demand.model.name} {demand.quantization} with {slots} needs {gib(fullest.total)} on {where} "
-        f"(weights {gib(fullest.weights)}, KV cache {gib(fullest.kv_cache)}, "
+        f"(weights{_with_adapters(demand)} {gib(fullest.weights)}, KV cache {gib(fullest.kv_cache)}, "
         f"compute {gib(fullest.compute)}, CUDA {gib(fullest.overhead)})"
     )
+
+
+def _with_adapters(demand: Demand) -> str:
+    count = len(demand.adapters)
+    return f" with {count} adapter{'s' if count > 1 else ''}" if count else ""
 
 
 def supply(instance: InstanceType) -> str:

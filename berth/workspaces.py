@@ -146,6 +146,7 @@ class LlamaCpp:
     cache_type_v: str | None = None
     replicas: int | None = None
     weights: WeightsSource | None = None
+    adapters: tuple[Mapping[str, Any], ...] = ()
     extra_args: tuple[str, ...] = ()
     pod: PodSettings = PodSettings()
     expose: Expose | None = None
@@ -323,6 +324,7 @@ def _llamacpp(fields: Mapping[str, Any]) -> LlamaCpp:
         cache_type_v=fields.get("cacheTypeV"),
         replicas=fields.get("replicas"),
         weights=_weights(fields["weights"]) if "weights" in fields else None,
+        adapters=fields.get("adapters", ()),
         extra_args=fields.get("extraArgs", ()),
         pod=pod_settings(fields.get("pod", {})),
         expose=_expose(fields["expose"]) if "expose" in fields else None,

@@ -196,15 +196,39 @@ def transpose(of: Node) -> Node:
     return node
 
 
+class Adapted(Node):
+    """A matrix of the model with LoRA adapters: for each, a narrow matrix and one that widens again."""
+
+    __slots__ = ("adapters",)
+
+    adapters: list[tuple[Node, Node]]
+
+    @classmethod
+    def of(cls, matrix: Node, adapters: list[tuple[Node, Node]]) -> Adapted:
+        node = cls(LEAF, matrix.kind, matrix.ne, matrix.nb, matrix.size, [])
+        node.adapters = adapters
+        return node
+
+
 def mul_mat(weights: Node, data: Node) -> Node:
-    """A matrix product: rows of `weights` with rows of `data`."""
+    """A matrix product: rows of `weights` with rows of `data`; what adapters change is added."""
     ne = data.ne
-    return fresh("mul_mat", (weights.ne[1], ne[1], ne[2], ne[3]), [weights, data])
+    result = fresh("mul_mat", (weights.ne[1], ne[1], ne[2], ne[3]), [weights, data])
+    if isinstance(weights, Adapted):
+        for narrow, wide in weights.adapters:
+            change = unary(mul_mat(wide, mul_mat(narrow, data)), "scale")
+            result = binary("add", result, change)
+    return result
 
 
 def mul_mat_id(experts: Node, data: Node, chosen: Node) -> Node:
-    """Matrix products with the chosen ones of many matrices."""
-    return fresh("mul_mat_id", (experts.ne[1], chosen.ne[0], data.ne[2], 1), [experts, data, chosen])
+    """Matrix products with the chosen ones of many matrices; what adapters change is added."""
+    result = fresh("mul_mat_id", (experts.ne[1], chosen.ne[0], data.ne[2], 1), [experts, data, chosen])
+    if isinstance(experts, Adapted):
+        for narrow, wide in experts.adapters:
+            change = unary(mul_mat_id(wide, mul_mat_id(narrow, data, chosen), chosen), "scale")
+            result = binary("add", result, change)
+    return result
 
 
 def get_rows(table: Node, rows: Node) -> Node:

@@ -38,6 +38,8 @@ class Settings:
     tensor_split: tuple[int, ...] = ()
     outputs: int = 0
     """Tokens of a batch whose results are wanted; 0 for what llama-server asks for."""
+    adapters: tuple[int, ...] = ()
+    """Bytes of each LoRA adapter."""
 
 
 def padded(value: int, to: int = PADDING) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from berth.spec import formats, llamacpp, pods
+from berth.spec import adapters, formats, llamacpp, pods
 from berth.spec.nodes import Field, Opaque, Sequence, Struct
 from berth.spec.texts import quote
 from berth.spec.values import Text
@@ -82,17 +82,6 @@ def _warn_config(config: str, path: Path, report: Report) -> None:
     )
 
 
-def _refuse_adapters(adapters: tuple[Any, ...], path: Path, report: Report) -> None:
-    if adapters:
-        report.error(
-            path,
-            list(adapters),
-            "LoRA adapters are not served: the plan counts no memory for them",
-            "merge the adapter into the model, and give the merged GGUF file in `inference.llamacpp.weights`",
-            "unsupported",
-        )
-
-
 SOURCE = Struct(
     {
         "name": Field(Text(formats.DNS_SUBDOMAIN), "Name."),
@@ -100,12 +89,6 @@ SOURCE = Struct(
         "volumeSource": Field(Opaque(), "Volume that holds the data."),
         "image": Field(Text(longest=512), "Image that holds the data."),
         "imagePullSecrets": Field(pods.SECRET_NAMES, "Secrets for pulling the image."),
-    }
-)
-ADAPTER = Struct(
-    {
-        "source": Field(SOURCE, "Where the adapter comes from."),
-        "strength": Field(Text(longest=32), "Weight of the adapter, a number as text."),
     }
 )
 
@@ -131,6 +114,7 @@ def _judge_inference(inference: dict[str, Any], path: Path, report: Report) -> N
         )
     if template and not preset and "preset" not in broken:
         llamacpp.judge_with_template(inference.get("llamacpp", {}), (*path, "llamacpp"), report)
+    adapters.judge(inference, path, report)
 
 
 INFERENCE = Struct(
@@ -151,17 +135,15 @@ INFERENCE = Struct(
             verdict=_warn_config,
         ),
         "adapters": Field(
-            Sequence(ADAPTER, most=10),
-            "LoRA adapters (KAITO v1beta1).",
-            use="refused",
-            note="Merge them into the weights.",
-            verdict=_refuse_adapters,
+            adapters.ADAPTERS,
+            "LoRA adapters as GGUF files (KAITO v1beta1); each needs an entry in `llamacpp.adapters`.",
         ),
         "llamacpp": Field(llamacpp.LLAMACPP, "How llama.cpp serves the preset; berth's own fields."),
     },
     rules=(
         ("has(self.preset) != has(self.template)", "give exactly one of preset and template"),
         llamacpp.TEMPLATE_RULE,
+        adapters.RULE,
     ),
     verdict=_judge_inference,
     hints={"llamaCpp": "write `llamacpp`: upper and lower case matter", "model": "write `preset: {name: …}`"},

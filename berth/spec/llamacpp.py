@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from berth import flags
-from berth.spec import formats, pods
+from berth.spec import adapters, formats, pods
 from berth.spec.nodes import Field, Sequence, Struct
 from berth.spec.texts import code, listed
 from berth.spec.values import Integer, Text
@@ -124,6 +124,9 @@ LLAMACPP = Struct(
         "weights": Field(
             WEIGHTS, "Where the GGUF file comes from. Absent: the fleet's source, then the preset's."
         ),
+        "adapters": Field(
+            adapters.FILES, "File and size of each adapter in `inference.adapters`, by its name."
+        ),
         "extraArgs": Field(
             Sequence(Text(longest=4096), most=64),
             "Further arguments of llama-server, one entry each. Flags that the plan sets are refused.",
@@ -146,7 +149,9 @@ LLAMACPP = Struct(
     },
 )
 
-PRESET_ONLY = ("quantization", "contextSize", "parallel", "cacheTypeK", "cacheTypeV", "weights", "extraArgs")
+PRESET_ONLY = (
+    "quantization", "contextSize", "parallel", "cacheTypeK", "cacheTypeV", "weights", "adapters", "extraArgs",
+)  # fmt: skip
 """Fields that mean nothing for a pod template of the user's own."""
 
 

@@ -51,6 +51,20 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "a pod of one's own with fields of tomorrow": {"inference": {"preset": None, "template": TEMPLATE}},
     "an engine configuration": {"inference": {"config": "engine"}},
     "no adapters": {"inference": {"adapters": []}},
+    "two adapters": {
+        "inference": {
+            "adapters": [
+                {"source": {"name": "a", "image": "e/a:1"}, "strength": "0.5"},
+                {"source": {"name": "b", "image": "e/b:1"}},
+            ],
+            "llamacpp": {
+                "adapters": [
+                    {"name": "b", "file": "b.gguf", "size": 2**33},
+                    {"name": "a", "file": "a.gguf", "size": 1, "sha256": "a" * 64},
+                ]
+            },
+        }
+    },
     "the context as a number": {
         "inference": {"llamacpp": {"contextSize": 8192, "parallel": 2, "replicas": 3}}
     },
@@ -111,7 +125,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         }}}},
         "exactly one of ingress",
     ),
-    "adapters": ({"inference": {"adapters": [{"source": {"name": "a", "image": "e/a:1"}}]}}, "not supported"),
+    "an adapter of unknown size": (
+        {"inference": {"adapters": [{"source": {"name": "a", "image": "e/a:1"}}]}}, "its file and size",
+    ),
+    "an adapter from URLs": (
+        {"inference": {"adapters": [{"source": {"name": "a", "image": "e/a:1", "urls": ["http://a"]}}]}},
+        "not supported",
+    ),
     "a part of a GPU": ({"resource": {"partition": {"mode": "mig", "profile": "1g.10gb"}}}, "not supported"),
     "training": (
         {"inference": None, "tuning": {"preset": {"name": "falcon-7b"}, "method": "lora"}}, "does not train",

@@ -20,12 +20,25 @@ if TYPE_CHECKING:
     from berth.engine.kv import Cache
     from berth.engine.layouts import Layout
     from berth.engine.settings import Batch
+    from berth.engine.tensors import Tensor
+
+
+MOST_RANK = 1024
+"""Of LoRA adapters. Nothing says an adapter's own; published ones stay below 512. Between the two matrices of
+one lie four bytes for each token and rank."""
 
 
 def given(kind: str, *lengths: int) -> Node:
     """An input, which lies on the host."""
     node = g.leaf(kind, *lengths)
     node.input = True
+    return node
+
+
+def _on(device: int, node: Node) -> Node:
+    """A tensor as it lies in a buffer of weights."""
+    node.external = node.weight = node.seen = True
+    node.device = device
     return node
 
 
@@ -83,11 +96,25 @@ class Base:
             tensor = self.layout.by_name.get(name)
             if tensor is None:
                 raise InvalidGguf(f"the tensor {name} is missing, which {self.numbers.architecture} needs")
-            node = g.leaf(tensor.type, *tensor.shape)
-            node.external = node.weight = node.seen = True
-            node.device = self.placement.output if device is None else device
+            node = self._loaded(tensor, self.placement.output if device is None else device)
             self._weights[name] = node
         return node
+
+    def _loaded(self, tensor: Tensor, device: int) -> Node:
+        """A tensor in a buffer of weights; a matrix takes every adapter, as nothing says which it spares."""
+        adapters = self.batch.settings.adapters
+        if not adapters or len(tensor.shape) == 1:
+            return _on(device, g.leaf(tensor.type, *tensor.shape))
+        width, height, *experts = tensor.shape
+        rank = min(MOST_RANK, width, height)
+        pairs = [
+            (
+                _on(device, g.leaf(g.F16, width, rank, *experts)),
+                _on(device, g.leaf(g.F16, rank, height, *experts)),
+            )
+            for _ in adapters
+        ]
+        return _on(device, g.Adapted.of(g.leaf(tensor.type, *tensor.shape), pairs))
 
     def own(self, layer: int, name: str) -> Node:
         """A tensor of a layer."""
@@ -155,9 +182,7 @@ class Base:
         node = self._weights.get("tied")
         if node is None:
             tensor = self.layout.by_name["token_embd.weight"]
-            node = g.leaf(tensor.type, *tensor.shape)
-            node.external = node.weight = node.seen = True
-            node.device = self.placement.output
+            node = self._loaded(tensor, self.placement.output)
             self._weights["tied"] = node
         return node
 
@@ -237,9 +262,7 @@ class Base:
                 node = self._weights.get(key)
                 if node is None:
                     tensor = self.layout.by_name[name]
-                    node = g.leaf(tensor.type, *tensor.shape)
-                    node.external = node.weight = node.seen = True
-                    node.device = device
+                    node = self._loaded(tensor, device)
                     self._weights[key] = node
                 return node
         return None
