@@ -26,11 +26,43 @@ def command(
             help="Who makes the webhook's certificates: itself, or cert-manager.",
         ),
     ] = "own",
+    watcher: Annotated[
+        bool, typer.Option("--watcher/--no-watcher", help="Whether the node watcher belongs to it.")
+    ] = True,
+    max_nodes: Annotated[
+        int | None,
+        typer.Option(
+            "--max-nodes", min=0, metavar="N", help="Most nodes that the watcher keeps.", show_default=False
+        ),
+    ] = None,
+    max_cost_per_hour: Annotated[
+        float | None,
+        typer.Option(
+            "--max-cost-per-hour",
+            min=0,
+            metavar="X",
+            help="Most that they may cost together.",
+            show_default=False,
+        ),
+    ] = None,
+    max_creates_per_hour: Annotated[
+        int | None,
+        typer.Option(
+            "--max-creates-per-hour",
+            min=0,
+            metavar="N",
+            help="Most nodes asked for within an hour.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--watcher-dry-run", help="Let the watcher only say what it would do.")
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 if the folder differs from a fresh render.")
     ] = False,
 ) -> None:
-    """Render what the cluster needs once: the Workspace CRD and the admission webhook.
+    """Render what the cluster needs once: the Workspace CRD, the admission webhook and the node watcher.
 
     Examples:
 
@@ -40,4 +72,15 @@ def command(
     """
     from generator.platform import output
 
-    raise typer.Exit(output.command_line(out, check=check, fleet=fleet, certificates=certificates))
+    limits = {
+        "max-nodes": max_nodes,
+        "max-cost-per-hour": max_cost_per_hour,
+        "max-creates-per-hour": max_creates_per_hour,
+    }
+    rails = {name: str(value) for name, value in limits.items() if value is not None}
+    if dry_run:
+        rails["dry-run"] = ""
+    code = output.command_line(
+        out, check=check, fleet=fleet, certificates=certificates, watcher=watcher, rails=rails
+    )
+    raise typer.Exit(code)

@@ -39,6 +39,7 @@ def parts(settings: Settings) -> dict[str, list[Object]]:
         CRDS: foundation.definitions(),
         "base": foundation.objects(),
         "webhook": _webhook(settings),
+        "watcher": _watcher(settings) if settings.watcher else iter(()),
         "monitoring": monitoring.objects(settings) if settings.fleet.monitoring.pod_monitor else iter(()),
         "admission": admission.configurations(settings),
     }
@@ -87,3 +88,9 @@ def _webhook(settings: Settings) -> Iterator[Object]:
     yield from access.webhook(settings)
     yield from network.webhook()
     yield from pods.objects(frame.WEBHOOK, settings.fleet.images.webhook, settings)
+
+
+def _watcher(settings: Settings) -> Iterator[Object]:
+    yield from access.watcher(settings)
+    yield from network.watcher()
+    yield from pods.objects(frame.WATCHER, settings.fleet.images.watcher, settings)

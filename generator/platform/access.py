@@ -1,4 +1,4 @@
-"""What the webhook may do in the cluster, and nothing beyond."""
+"""What webhook and watcher may do in the cluster, and nothing beyond."""
 
 from __future__ import annotations
 
@@ -36,6 +36,38 @@ def webhook(settings: frame.Settings) -> Iterator[Object]:
                 ),
             ],
         )
+
+
+_CLAIMS = {"nodeclaim": "nodeclaims", "machine": "machines"}
+"""What the watcher makes, by the fleet's provisioning; NodePools stand in git, existing nodes are yours."""
+
+
+def watcher(settings: frame.Settings) -> Iterator[Object]:
+    """Yield the watcher's roles: it makes and deletes the one kind of node object that the fleet file names.
+
+    It never writes a Workspace's spec: the patch is for finalizers, and what it makes of it is tested.
+    """
+    rules = [
+        _rule(labels.GROUP, [PLURAL], [*_SEE, "patch"]),
+        _rule(labels.GROUP, [f"{PLURAL}/status"], ["patch"]),
+        _rule("", ["nodes", "pods", "services"], ["list", "watch"]),
+        _rule("apps", ["deployments", "statefulsets"], ["list", "watch"]),
+        _rule("networking.k8s.io", ["ingresses"], ["list", "watch"]),
+        _rule("karpenter.sh", [*_CLAIMS.values(), "nodepools"], _SEE),
+        _rule("events.k8s.io", ["events"], ["create", "patch"]),
+    ]
+    made = _CLAIMS.get(settings.fleet.provisioning)
+    if made is not None:
+        rules.append(_rule("karpenter.sh", [made], ["create", "delete"]))
+    yield from _cluster(frame.WATCHER, rules)
+    yield from _local(
+        frame.WATCHER,
+        [
+            # A create cannot be limited to a name: the API server does not know it yet.
+            _rule("coordination.k8s.io", ["leases"], ["create"]),
+            _rule("coordination.k8s.io", ["leases"], ["get", "update"], frame.WATCHER),
+        ],
+    )
 
 
 def _rule(group: str, resources: list[str], verbs: list[str], *names: str) -> Object:

@@ -43,7 +43,7 @@ def objects() -> Iterator[Object]:
         frame.PRIORITY_CLASS,
         value=PRIORITY,
         preemptionPolicy="PreemptLowerPriority",
-        description="berth's webhook: no Workspace is admitted without it.",
+        description="berth's webhook and watcher: without them no Workspace is admitted and no node made.",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,12 +10,11 @@ from berth import labels
 from berth.fleet import Fleet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from generator.charts.frames import Object
 
 NAMESPACE = "berth-system"
 WEBHOOK = "berth-webhook"
+WATCHER = "berth-watcher"
 FLEET, FLEET_KEY = "berth-fleet", "berth.yaml"
 FLEET_FOLDER = "/etc/berth"
 CERTIFICATES = "berth-webhook-certificates"
@@ -27,6 +27,7 @@ HTTPS_PORT, PLAIN_PORT = 8443, 8080
 RBAC = "rbac.authorization.k8s.io"
 
 Certificates = Literal["own", "cert-manager"]
+Rails = Mapping[str, str]
 NO_FLEET = "# No fleet file: every field has its default.\n{}\n"
 
 
@@ -37,6 +38,9 @@ class Settings:
     fleet: Fleet = field(default_factory=Fleet)
     text: str = NO_FLEET
     certificates: Certificates = "own"
+    watcher: bool = True
+    rails: Rails = field(default_factory=dict)
+    """Limits of the watcher: flags of `python -m watcher` without their dashes."""
 
 
 def thing(

@@ -16,30 +16,33 @@ _DAY_SECONDS = 86_400
 
 
 def objects(settings: frame.Settings) -> Iterator[Object]:
-    """Yield the ServiceMonitor and the alerts."""
-    yield frame.thing(
-        _API,
-        "ServiceMonitor",
-        frame.WEBHOOK,
-        component=frame.WEBHOOK,
-        namespaced=True,
-        extra_labels=settings.fleet.monitoring.labels,
-        spec={
-            "selector": {"matchLabels": frame.selector(frame.WEBHOOK)},
-            "endpoints": [{"port": "http", "path": "/metrics", "scheme": "http"}],
-        },
-    )
+    """Yield the ServiceMonitors and the alerts."""
+    programs = [frame.WEBHOOK, frame.WATCHER] if settings.watcher else [frame.WEBHOOK]
+    for component in programs:
+        yield frame.thing(
+            _API,
+            "ServiceMonitor",
+            component,
+            component=component,
+            namespaced=True,
+            extra_labels=settings.fleet.monitoring.labels,
+            spec={
+                "selector": {"matchLabels": frame.selector(component)},
+                "endpoints": [{"port": "http", "path": "/metrics", "scheme": "http"}],
+            },
+        )
+    alerts = [*_webhook_alerts(), *(_watcher_alerts() if settings.watcher else ())]
     yield frame.thing(
         _API,
         "PrometheusRule",
         "berth",
         namespaced=True,
         extra_labels=settings.fleet.monitoring.labels,
-        spec={"groups": [{"name": "berth", "rules": list(_alerts())}]},
+        spec={"groups": [{"name": "berth", "rules": alerts}]},
     )
 
 
-def _alerts() -> Iterator[Object]:
+def _webhook_alerts() -> Iterator[Object]:
     yield _alert(
         "BerthWebhookDown",
         "absent(berth_webhook_ready == 1)",
@@ -83,6 +86,37 @@ def _alerts() -> Iterator[Object]:
         "10m",
         "warning",
         "The webhook can't use the fleet file in its ConfigMap, and works with the last good one.",
+    )
+
+
+def _watcher_alerts() -> Iterator[Object]:
+    yield _alert(
+        "BerthWatcherDown",
+        "absent(berth_watcher_ready == 1)",
+        "5m",
+        "critical",
+        "No replica of the watcher is ready: no GPU node is made or removed, and no status is written.",
+    )
+    yield _alert(
+        "BerthWatcherWithoutLeader",
+        "sum(berth_watcher_leader) == 0",
+        "5m",
+        "critical",
+        "No replica of the watcher leads: no GPU node is made or removed, and no status is written.",
+    )
+    yield _alert(
+        "BerthWatcherFails",
+        'sum(rate(berth_watcher_passes_total{outcome="failed"}[10m])) > 0',
+        "15m",
+        "warning",
+        "The watcher cannot finish its work on a Workspace; its log says why.",
+    )
+    yield _alert(
+        "BerthWatcherFleetFileBroken",
+        "min(berth_watcher_config_reload_successful) == 0",
+        "10m",
+        "warning",
+        "The watcher can't use the fleet file in its ConfigMap, and works with the last good one.",
     )
 
 

@@ -1,4 +1,4 @@
-"""How the webhook is reached, and what it may reach."""
+"""How webhook and watcher are reached, and what they may reach."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ def webhook() -> Iterator[Object]:
     """Yield the webhook's Service and policy; the API server calls from addresses that no selector knows."""
     yield _service(frame.WEBHOOK, ("https", 443, "https"), ("http", frame.PLAIN_PORT, "http"))
     yield _policy(frame.WEBHOOK, frame.HTTPS_PORT, frame.PLAIN_PORT)
+
+
+def watcher() -> Iterator[Object]:
+    """Yield the watcher's Service, which is for metrics alone, and its policy."""
+    yield _service(frame.WATCHER, ("http", frame.PLAIN_PORT, "http"))
+    yield _policy(frame.WATCHER, frame.PLAIN_PORT)
 
 
 def _service(component: str, *ports: tuple[str, int, str]) -> Object:

@@ -6,6 +6,7 @@ A file that an earlier render wrote and this one does not is removed; a file of 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,17 @@ if TYPE_CHECKING:
 EXIT_STALE, EXIT_UNUSABLE = 1, 2
 
 
-def command_line(out: str, *, check: bool, fleet: Path | None, certificates: frame.Certificates) -> int:
+def command_line(
+    out: str,
+    *,
+    check: bool,
+    fleet: Path | None,
+    certificates: frame.Certificates,
+    watcher: bool = True,
+    rails: frame.Rails | None = None,
+) -> int:
     """Run the command and return its exit code; data goes to stdout, talk to stderr."""
-    settings = _settings(fleet, certificates)
+    settings = read(fleet, frame.Settings(certificates=certificates, watcher=watcher, rails=rails or {}))
     if settings is None:
         return EXIT_UNUSABLE
     try:
@@ -48,10 +57,10 @@ def command_line(out: str, *, check: bool, fleet: Path | None, certificates: fra
     return 0
 
 
-def _settings(fleet: Path | None, certificates: frame.Certificates) -> frame.Settings | None:
-    """Read the fleet file; None after saying what is wrong with it."""
+def read(fleet: Path | None, wished: frame.Settings) -> frame.Settings | None:
+    """Return the settings with the fleet file in them; None after saying what is wrong with it."""
     if fleet is None:
-        return frame.Settings(certificates=certificates)
+        return wished
     # With its entries and fallbacks, as every command reads it: the webhook could not use wrong ones either.
     found = study([], fleet)
     for subject in found.subjects:
@@ -61,7 +70,7 @@ def _settings(fleet: Path | None, certificates: frame.Certificates) -> frame.Set
             print(f"{fleet}:{line}:{column}: {problem.field}: {problem.message}", file=sys.stderr)
     if not found.valid:
         return None
-    return frame.Settings(found.fleet, fleet.read_text(encoding="utf-8"), certificates)
+    return replace(wished, fleet=found.fleet, text=fleet.read_text(encoding="utf-8"))
 
 
 def _told(folder: Path, stale: list[str], left: list[Path]) -> int:

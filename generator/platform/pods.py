@@ -1,4 +1,4 @@
-"""The webhook's pods: two, restricted, probed and spread over nodes."""
+"""The pods of webhook and watcher: two of each, restricted, probed and spread over nodes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 REPLICAS = 2
 USER = 10001
-GRACE_SECONDS = 75
-"""The webhook serves on until it is quiet, a minute at most."""
+GRACE_SECONDS = {frame.WEBHOOK: 75, frame.WATCHER: 30}
+"""The webhook serves on until it is quiet, a minute at most; the watcher ends its passes and hands over."""
 _NEW_BEFORE_OLD = {"maxSurge": 1, "maxUnavailable": 0}
 
 
@@ -62,7 +62,7 @@ def _pod(component: str, image: str, settings: frame.Settings) -> Object:
         "enableServiceLinks": False,
         "priorityClassName": frame.PRIORITY_CLASS,
         "nodeSelector": {"kubernetes.io/os": "linux"},
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": GRACE_SECONDS[component],
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,
@@ -127,6 +127,8 @@ def _arguments(component: str, settings: frame.Settings) -> list[str]:
     found = [f"--fleet={frame.FLEET_FOLDER}/{frame.FLEET_KEY}"]
     if component == frame.WEBHOOK and settings.certificates == "cert-manager":
         found += ["--certificates=files", f"--cert-dir={frame.CERTIFICATES_FOLDER}"]
+    if component == frame.WATCHER:
+        found += [f"--{name}={value}" if value else f"--{name}" for name, value in settings.rails.items()]
     return found
 
 

@@ -22,6 +22,10 @@ FLEETS = {
     "Flux": frame.Settings(Fleet(gitops="flux")),
     "Prometheus": frame.Settings(Fleet(monitoring=Monitoring(pod_monitor=True))),
     "cert-manager": frame.Settings(certificates="cert-manager"),
+    "Machines": frame.Settings(Fleet(provisioning="machine")),
+    "NodePools": frame.Settings(Fleet(provisioning="nodepool")),
+    "existing nodes": frame.Settings(Fleet(provisioning="none")),
+    "no watcher": frame.Settings(watcher=False),
 }
 OTHERS = ("cert-manager.io/", "monitoring.coreos.com/")
 
@@ -30,8 +34,8 @@ def things(case: str) -> list[dict[str, Any]]:
     return platform.objects(FLEETS[case])
 
 
-def one(kind: str, case: str = "defaults") -> dict[str, Any]:
-    found = [thing for thing in things(case) if thing["kind"] == kind]
+def one(kind: str, case: str = "defaults", name: str = frame.WEBHOOK) -> dict[str, Any]:
+    found = [thing for thing in things(case) if (thing["kind"], thing["metadata"]["name"]) == (kind, name)]
     assert len(found) == 1
     return found[0]
 
@@ -89,8 +93,9 @@ def test_only_workspaces_and_workloads_wait_for_the_webhook() -> None:
     }
 
 
-def test_the_pods_are_restricted_and_find_their_certificates_names() -> None:
-    pod = one("Deployment")["spec"]["template"]["spec"]
+@pytest.mark.parametrize("name", [frame.WEBHOOK, frame.WATCHER])
+def test_the_pods_are_restricted(name: str) -> None:
+    pod = one("Deployment", name=name)["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["securityContext"]["runAsNonRoot"]
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -115,11 +120,57 @@ def test_the_pods_arguments_are_the_webhooks_own() -> None:
         assert f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc" in given.names
 
 
+def test_the_watchers_arguments_are_its_own() -> None:
+    from watcher import settings
+
+    rails = {"max-nodes": "7", "max-cost-per-hour": "12.5", "max-creates-per-hour": "3", "dry-run": ""}
+    made = platform.objects(frame.Settings(rails=rails))
+    (pod,) = (
+        thing["spec"]["template"]["spec"]
+        for thing in made
+        if (thing["kind"], thing["metadata"]["name"]) == ("Deployment", frame.WATCHER)
+    )
+    (container,) = pod["containers"]
+    environment = {entry["name"]: "berth-system" for entry in container["env"]}
+    given = settings.read(container["args"], environment)
+    assert (given.namespace, given.name, given.identity) == (frame.NAMESPACE, frame.WATCHER, "berth-system")
+    assert given.port == container["ports"][0]["containerPort"]
+    assert str(given.fleet) == f"{frame.FLEET_FOLDER}/{frame.FLEET_KEY}"
+    limits = given.cluster
+    assert (limits.nodes, limits.cost_per_hour, limits.creates_per_hour) == (7, 12.5, 3)
+    assert given.dry_run
+
+
+@pytest.mark.parametrize(
+    ("case", "made"),
+    [("defaults", ["nodeclaims"]), ("Machines", ["machines"]), ("NodePools", []), ("existing nodes", [])],
+)
+def test_the_watcher_may_make_only_what_the_fleet_file_names(case: str, made: list[str]) -> None:
+    rules = one("ClusterRole", case, frame.WATCHER)["rules"]
+    writing = [
+        (rule["apiGroups"], rule["resources"], rule["verbs"])
+        for rule in rules
+        if set(rule["verbs"]) - {"get", "list", "watch"}
+    ]
+    expected = [
+        (["kaito.sh"], ["workspaces"], ["get", "list", "watch", "patch"]),
+        (["kaito.sh"], ["workspaces/status"], ["patch"]),
+        (["events.k8s.io"], ["events"], ["create", "patch"]),
+    ]
+    assert writing == [*expected, *([(["karpenter.sh"], made, ["create", "delete"])] if made else [])]
+    assert all("*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]] for rule in rules)
+    assert not any({"secrets", "configmaps"} & set(rule["resources"]) for rule in rules)
+
+
+def test_without_the_watcher_nothing_of_it_is_rendered() -> None:
+    assert "berth-watcher" not in platform.stream(FLEETS["no watcher"])
+
+
 def test_somebody_elses_certificates_need_no_rights_to_write() -> None:
     verbs = {
         verb
         for thing in things("cert-manager")
-        if thing["kind"] in ("Role", "ClusterRole") and "workspaces" not in thing["metadata"]["name"]
+        if thing["kind"] in ("Role", "ClusterRole") and thing["metadata"]["name"] == frame.WEBHOOK
         for rule in thing["rules"]
         for verb in rule["verbs"]
     }
@@ -175,3 +226,20 @@ def test_what_is_no_longer_wanted_goes_and_files_of_others_stay(tmp_path: Path) 
     assert not list(tmp_path.rglob("issuer-*.yaml"))
     assert (tmp_path / "webhook" / "mine.yaml").exists()
     assert output.command_line(str(tmp_path), check=True, fleet=None, certificates="own") == 0
+
+
+def test_the_command_passes_limits_to_the_watcher(capsys: pytest.CaptureFixture[str]) -> None:
+    from generator import cli
+
+    limits = ["--max-nodes", "1234567", "--max-cost-per-hour", "1234567.25", "--watcher-dry-run"]
+    assert cli.run(["install", "--out", "-", *limits]) == 0
+    made = list(yaml.safe_load_all(capsys.readouterr().out))
+    (container,) = next(
+        thing["spec"]["template"]["spec"]["containers"]
+        for thing in made
+        if (thing["kind"], thing["metadata"]["name"]) == ("Deployment", frame.WATCHER)
+    )
+    wanted = ["--fleet=/etc/berth/berth.yaml", "--max-nodes=1234567", "--max-cost-per-hour=1234567.25"]
+    assert container["args"] == [*wanted, "--dry-run"]
+    assert cli.run(["install", "--out", "-", "--no-watcher"]) == 0
+    assert "berth-watcher" not in capsys.readouterr().out
