@@ -45,6 +45,13 @@ def validate(request: Request, context: Context) -> Response:
     return Response(request, "ignored")
 
 
+def plans(request: Request) -> bool:
+    """Return whether the answer takes the planner, and so may take a while."""
+    if request.operation not in ("CREATE", "UPDATE") or request.subresource:
+        return False
+    return request.kind == labels.KIND and request.group == labels.GROUP and _touched(request)
+
+
 def mutate(request: Request, context: Context) -> Response:
     """Fill absent fields of what is ours."""
     patch = mutation.patch(request)
@@ -55,7 +62,7 @@ def _workspace(request: Request, context: Context) -> Response:
     document = request.object or {}
     if metadata(document).get("deletionTimestamp"):
         return Response(request, "deleting")
-    if request.operation == "UPDATE" and _relevant(document) == _relevant(request.old or {}):
+    if not _touched(request):
         # What today's rules would refuse must still lose its finalizers and get its labels.
         return Response(request, "unchanged")
     reading = workspaces.read(document)
@@ -69,7 +76,7 @@ def _workspace(request: Request, context: Context) -> Response:
         # A Workspace that does not fit has no plan, so it can't be counted, and needs no second reason.
         if verdict.decision is not None:
             namespace = request.namespace or workspace.namespace
-            own = (carried or verdict.decision.plan).model_copy(update={"namespace": namespace})
+            own = (carried or verdict.decision.unexplained).model_copy(update={"namespace": namespace})
             problems += budgets.over(own, context.workspaces(), context.fleet)
     problems.sort(key=lambda problem: problem.severity != "error")
     errors = [problem for problem in problems if problem.severity == "error"]
@@ -99,7 +106,7 @@ def _carried(workspace: Workspace, verdict: Verdict, fleet: Fleet) -> tuple[Plan
         return plan, [Problem(_PLAN, plan.spec_digest, reason, _AGAIN, rule="stale-plan")]
     if verdict.decision is None:
         return plan, []
-    ours = verdict.decision.plan
+    ours = verdict.decision.unexplained
     same_fleet = plan.fleet_digest == ours.fleet_digest
     if plan.catalog_digest == ours.catalog_digest and same_fleet and plan.version == ours.version:
         aside = {"namespace": None, "explanation": (), "warnings": ()}
@@ -113,6 +120,10 @@ def _carried(workspace: Workspace, verdict: Verdict, fleet: Fleet) -> tuple[Plan
     return plan, []
 
 
+def _touched(request: Request) -> bool:
+    return request.operation != "UPDATE" or _relevant(request.object or {}) != _relevant(request.old or {})
+
+
 def _relevant(document: Mapping[str, Any]) -> tuple[Any, ...]:
     """What an update has to touch before it is judged."""
     notes = notes_of(document)
@@ -124,7 +135,7 @@ _JUDGED = (labels.PLAN, labels.ENABLE_LOAD_BALANCER)
 
 def _audit(verdict: Verdict) -> dict[str, str]:
     """Needed and available bytes of the fullest GPU, where the Workspace fits."""
-    memory = verdict.plan.memory if verdict.decision is not None and verdict.plan is not None else None
+    memory = verdict.decision.unexplained.memory if verdict.decision is not None else None
     if memory is None or not memory.gpus:
         return {}
     fullest = max(memory.gpus, key=lambda gpu: gpu.total)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request, Response
 
 from kube.logs import fields
-from webhook import admission, reviews
+from webhook import admission, reviews, workers
+from webhook.workers import Late, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,10 +32,7 @@ LARGEST_BODY_BYTES = 7 * 2**20
 BODY_SECONDS = 10.0
 """For a whole body to arrive; API servers themselves give up after 30."""
 _INLINE_BYTES = 128 * 2**10
-"""Smaller reviews are judged at once; a hand-over to a thread would cost more than it saves."""
-_THREADS = 2
-
-Decide = "Callable[[reviews.Request, Context], reviews.Response]"
+"""Smaller reviews are read at once; a hand-over to a thread would cost more than it saves."""
 
 
 class _Refused(Exception):
@@ -52,7 +50,7 @@ class Admissions:
         self._context = context
         self._metrics = metrics
         self._traffic = traffic
-        self._threads = asyncio.Semaphore(_THREADS)
+        self._workers = Workers()
 
     async def validate(self, request: Request) -> Response:
         """Say whether the object may be stored."""
@@ -66,21 +64,31 @@ class Admissions:
         with self._traffic.request():
             try:
                 body = await _body(request)
+                began = time.perf_counter()
+                deadline = workers.deadline(request.query_params.get("timeout"))
                 if len(body) <= _INLINE_BYTES:
-                    return self._judge(body, endpoint)
-                async with self._threads:
-                    return await asyncio.to_thread(self._judge, body, endpoint)
+                    review = self._read(body, endpoint)
+                else:
+                    review = await self._workers.run(deadline, self._read, body, endpoint)
+                if isinstance(review, Response):
+                    return review
+                if endpoint == "validate" and admission.plans(review):
+                    return await self._workers.run(deadline, self._judge, review, endpoint, began)
+                return self._judge(review, endpoint, began)
             except _Refused as refused:
                 return self._error(refused.status, str(refused), close=True)
+            except Late as late:
+                return self._error(late.status, str(late))
 
-    def _judge(self, body: bytes, endpoint: str) -> Response:
-        began = time.perf_counter()
+    def _read(self, body: bytes, endpoint: str) -> reviews.Request | Response:
         try:
-            review = reviews.parse(body)
+            return reviews.parse(body)
         except reviews.BadReview as bad:
             return self._error(bad.status, bad.message)
         except Exception as bug:  # the caller is to read 500, whatever it is
             return self._bug(bug, endpoint, None)
+
+    def _judge(self, review: reviews.Request, endpoint: str, began: float) -> Response:
         try:
             decide = admission.validate if endpoint == "validate" else admission.mutate
             response = decide(review, self._context())

@@ -7,6 +7,7 @@ fields. Its message stands alone too: Argo CD and Flux show nothing else, and of
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,11 @@ _WARNINGS_TOTAL = 4000
 """Characters of all warnings together; Kubernetes drops what exceeds 4,096."""
 _LONGEST_MESSAGE = 8000
 """Characters of a denial's message: Events and terminals show less."""
-_DEEPEST = 200
-"""Levels of nesting of a review; Kubernetes' own objects stay below 30."""
+_DEEPEST = 254
+"""Levels of nesting of a review: as many as orjson writes. Kubernetes' own objects stay below 30."""
+_MOST_PARTS = 1_000_000
+"""Objects and lists of a review; etcd stores less than can hold so many, and reading more takes long."""
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _OPERATIONS = ("CREATE", "UPDATE", "DELETE", "CONNECT")
 
 
@@ -119,12 +123,14 @@ def parse(body: bytes) -> Request:
     Raises:
         BadReview: the body is no review of this version, or cannot be answered.
     """
-    if _too_deep(body):
-        raise BadReview(f"the review is nested more than {_DEEPEST} levels deep")
+    if _crowded(body):
+        raise BadReview(f"the review holds more than {_MOST_PARTS:,} objects and lists")
     try:
         review = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadReview(f"the body is no JSON: {str(error).partition(':')[0]}") from None
+    if _too_deep(review, body):
+        raise BadReview(f"the review is nested more than {_DEEPEST} levels deep")
     if not isinstance(review, dict) or review.get("kind") != "AdmissionReview":
         raise BadReview("the body is no AdmissionReview")
     if review.get("apiVersion") != API_VERSION:
@@ -174,36 +180,23 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _too_deep(body: bytes) -> bool:
-    """Whether brackets outside texts nest too deep; bodies that cannot are not looked through."""
+def _crowded(body: bytes) -> bool:
+    """Whether brackets outside texts are too many; bodies that have not so many at all are not looked at."""
+    if body.count(b"{") + body.count(b"[") <= _MOST_PARTS:
+        return False
+    bare = _TEXT.sub(b"", body)
+    return bare.count(b"{") + bare.count(b"[") > _MOST_PARTS
+
+
+def _too_deep(review: Any, body: bytes) -> bool:
+    """Whether it nests too deep to be written again; bodies that cannot are not looked through."""
     if body.count(b"{") + body.count(b"[") <= _DEEPEST:
         return False
-    depth, place, size = 0, 0, len(body)
-    while place < size:
-        byte = body[place]
-        if byte == 0x22:  # a text: to its closing quote
-            place = _end_of_text(body, place + 1)
-        elif byte in b"{[":
-            depth += 1
-            if depth > _DEEPEST:
-                return True
-        elif byte in b"}]":
-            depth -= 1
-        place += 1
+    try:
+        orjson.dumps(review)
+    except orjson.JSONEncodeError:
+        return True
     return False
-
-
-def _end_of_text(body: bytes, place: int) -> int:
-    while True:
-        end = body.find(b'"', place)
-        if end < 0:
-            return len(body)
-        slashes = 0
-        while body[end - 1 - slashes] == 0x5C:
-            slashes += 1
-        if slashes % 2 == 0:
-            return end
-        place = end + 1
 
 
 def _line(text: str) -> str:

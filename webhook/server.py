@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -195,7 +197,7 @@ class _Serving:
     async def _refresh(self) -> None:
         while True:
             await asyncio.sleep(self._settings.poll_s)
-            self._configuration.refresh()
+            await asyncio.to_thread(self._configuration.refresh)
 
     def _context(self) -> Context:
         return Context(
@@ -253,6 +255,18 @@ def _why(done: Iterable[asyncio.Task[Any]]) -> int:
             log.error("given up: %s: %s", type(problem).__name__, problem)
             return EXIT_CERTIFICATES
     return 0
+
+
+def _spare_the_collector() -> None:
+    """The catalogue stays for good, and what a plan takes meanwhile is freed by itself.
+
+    Looking through both again and again took half of the planner's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    # A plan is worked out beside the event loop, which is to get its turn soon.
+    sys.setswitchinterval(0.001)
 
 
 def _stop_signals() -> asyncio.Event:

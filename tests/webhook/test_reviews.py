@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any
 
 import pytest
@@ -39,6 +40,11 @@ BAD: dict[str, bytes] = {
     "an update without the old object": changed(operation="UPDATE"),
     "nested 100,000 deep": b'{"a":' * 100_000,
     "lists nested 100,000 deep": b"[" * 100_000 + b"]" * 100_000,
+    "an object nested 300 deep": changed(object={**POD, "a": json.loads("[" * 300 + "]" * 300)}),
+    "7 MiB of flat brackets": b'{"a":[' + b"[]," * (7 * 2**20 // 3 - 4) + b"[]]}",
+    "7 MiB of flat braces": b"[" + b"{}," * (7 * 2**20 // 3 - 4) + b"{}]",
+    "7 MiB of lists nested 190 deep": (b"[" + (b"[" * 190 + b"]" * 190 + b",") * 19_200 + b"1]"),
+    "7 MiB of brackets between texts": b"[" + b'"[",[],' * (2**20 - 2) + b"1]",
 }
 
 
@@ -48,6 +54,19 @@ def test_it_refuses(case: str) -> None:
         reviews.parse(BAD[case])
     assert refused.value.status == 400
     assert "\n" not in refused.value.message
+
+
+@pytest.mark.parametrize("case", [case for case in BAD if "MiB" in case or "100,000" in case])
+def test_it_refuses_what_is_large_within_a_moment(case: str) -> None:
+    began = time.process_time()
+    with pytest.raises(BadReview):
+        reviews.parse(BAD[case])
+    assert time.process_time() - began < 0.25
+
+
+def test_a_text_of_brackets_is_no_crowd() -> None:
+    text = "[{" * 1_500_000
+    assert reviews.parse(changed(object={**POD, "note": text})).name == "p"
 
 
 def test_brackets_inside_texts_do_not_nest() -> None:
