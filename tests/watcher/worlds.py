@@ -105,3 +105,73 @@ def node(
             "conditions": [condition("Ready", "True" if ready else "False", "Kubelet", since=since)],
         },
     }
+
+
+def claim(
+    index: int = 0,
+    attempt: int = 0,
+    *,
+    stage: int = 0,
+    instance_type: str = TYPE,
+    kind: str = "NodeClaim",
+    made_s: float = 0,
+    failure: tuple[str, str] | None = None,
+    node_name: str = "",
+    terminating: bool = False,
+    uid: str | None = UID,
+    tags: dict[str, str] | None = None,
+    disk: str = "2000Gi",
+) -> Object:
+    """A claim that has come so far: 0 asked, 1 launched, 2 registered, 3 ready."""
+    prefix = "Machine" if kind == "Machine" else ""
+    name = f"ws{index}x{attempt}"
+    found = []
+    for number, step in enumerate(("Launched", "Registered", "Initialized")):
+        if stage > number:
+            found.append(condition(prefix + step))
+        elif failure is not None and stage == number:
+            found.append(condition(prefix + step, "False", *failure))
+        elif stage == number:
+            found.append(condition(prefix + step, "Unknown", "AwaitingReconciliation", "object is awaiting"))
+    if stage == 3:
+        found.append(condition("Ready"))
+    own = {
+        "apps": "assistant",
+        labels.WORKSPACE: "assistant",
+        labels.WORKSPACE_NAMESPACE: "chat",
+        **(tags or {}),
+    }
+    meta: Object = {
+        "name": name,
+        "uid": f"uid-of-{name}",
+        "labels": own | ({labels.WORKSPACE_UID: uid} if uid else {}),
+        "annotations": {labels.INDEX: str(index), labels.ATTEMPT: str(attempt)} if uid else {},
+        "creationTimestamp": at(made_s),
+    }
+    if terminating:
+        meta["deletionTimestamp"] = at(made_s + 60)
+    return {
+        "apiVersion": "karpenter.sh/v1alpha5" if kind == "Machine" else "karpenter.sh/v1",
+        "kind": kind,
+        "metadata": meta,
+        "spec": {
+            "requirements": [
+                {"key": labels.INSTANCE_TYPE, "operator": "In", "values": [instance_type]},
+            ],
+            "resources": {"requests": {"storage": disk}},
+        },
+        "status": {"conditions": found, **({"nodeName": node_name} if node_name else {})},
+    }
+
+
+def pod(name: str = "assistant-0", node_name: str = "", *, ready: bool = False, **status: Any) -> Object:
+    """A pod of the Workspace."""
+    found: Object = {"phase": "Running" if node_name else "Pending", **status}
+    found.setdefault("conditions", [condition("Ready", "True" if ready else "False")])
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "chat", "labels": {labels.WORKSPACE: "assistant"}},
+        "spec": {"nodeName": node_name} if node_name else {},
+        "status": found,
+    }

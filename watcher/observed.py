@@ -1,0 +1,171 @@
+"""What is there: claims, nodes and pods as the cluster shows them, reduced to what decisions need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, cast
+
+from berth import labels
+from berth.quantities import GIB
+from kube.objects import items, mapping, metadata, notes_of
+from watcher import failures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from watcher.failures import Failure
+    from watcher.world import ClaimKind, Object, Snapshot
+
+
+class Stage(IntEnum):
+    """How far a claim is; it only ever goes up."""
+
+    ASKED = 0
+    LAUNCHED = 1
+    REGISTERED = 2
+    READY = 3
+
+    @property
+    def word(self) -> str:
+        """The phase as the status shows it: what the node is doing."""
+        return ("Launching", "Registering", "Initializing", "Ready")[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A NodeClaim or Machine."""
+
+    kind: ClaimKind
+    name: str
+    uid: str
+    ours: bool
+    """Whether it carries this Workspace's uid; whatever else is like ours is left alone."""
+    index: int
+    attempt: int
+    instance_type: str
+    labels: Mapping[str, str]
+    disk: int
+    created: datetime
+    terminating: bool
+    stage: Stage
+    node: str
+    failure: Failure | None
+    silent: bool
+    """Whether no provisioner has written anything to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node of the cluster."""
+
+    name: str
+    labels: Mapping[str, str]
+    ready: bool
+    since: datetime
+    """Since when it is ready, or not."""
+    gpus: int
+    schedulable: bool
+
+
+def claim(document: Object, uid: str) -> Claim:
+    """Read a claim; a Machine's conditions are named after it."""
+    meta, status = metadata(document), mapping(document.get("status"))
+    spec, notes = mapping(document.get("spec")), notes_of(document)
+    kind: ClaimKind = "Machine" if document.get("kind") == "Machine" else "NodeClaim"
+    found = {name.removeprefix("Machine"): one for name, one in conditions(document).items()}
+    stage = Stage.ASKED
+    for name, reached in (("Launched", Stage.LAUNCHED), ("Registered", Stage.REGISTERED),
+                          ("Initialized", Stage.READY), ("Ready", Stage.READY)):  # fmt: skip
+        if holds(found.get(name)):
+            stage = max(stage, reached)
+    requests = mapping(mapping(spec.get("resources")).get("requests"))
+    tags = cast("Mapping[str, str]", mapping(meta.get("labels")))
+    return Claim(
+        kind=kind,
+        name=str(meta.get("name", "")),
+        uid=str(meta.get("uid", "")),
+        ours=bool(uid) and tags.get(labels.WORKSPACE_UID) == uid,
+        index=_number(notes.get(labels.INDEX)),
+        attempt=_number(notes.get(labels.ATTEMPT)),
+        instance_type=_required(spec, labels.INSTANCE_TYPE),
+        labels=tags,
+        disk=_number(str(requests.get("storage", "0")).removesuffix("Gi")) * GIB,
+        created=time(meta.get("creationTimestamp")),
+        terminating=bool(meta.get("deletionTimestamp")),
+        stage=stage,
+        node=str(status.get("nodeName") or ""),
+        failure=failures.of_claim(found) if stage is Stage.ASKED else None,
+        silent=not found,
+    )
+
+
+def node(document: Object) -> Node:
+    """Read a node; allocatable GPUs count, because a broken one leaves only there."""
+    meta, status = metadata(document), mapping(document.get("status"))
+    ready = mapping(conditions(document).get("Ready"))
+    return Node(
+        name=str(meta.get("name", "")),
+        labels=cast("Mapping[str, str]", mapping(meta.get("labels"))),
+        ready=holds(ready) and not meta.get("deletionTimestamp"),
+        since=time(ready.get("lastTransitionTime") or meta.get("creationTimestamp")),
+        gpus=_number(mapping(status.get("allocatable")).get(labels.GPU_RESOURCE)),
+        schedulable=not mapping(document.get("spec")).get("unschedulable"),
+    )
+
+
+def conditions(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the conditions of any object, by type."""
+    listed = items(mapping(document.get("status")).get("conditions"))
+    return {str(one.get("type")): one for one in listed if isinstance(one, dict)}
+
+
+def holds(condition: Mapping[str, Any] | None) -> bool:
+    """Say whether a condition is there and true."""
+    return condition is not None and condition.get("status") == "True"
+
+
+def running(pods: Iterable[Object]) -> dict[str, int]:
+    """Return how many pods each node holds, without those that have ended."""
+    found: dict[str, int] = {}
+    for pod in pods:
+        where = mapping(pod.get("spec")).get("nodeName")
+        if where and mapping(pod.get("status")).get("phase") not in ("Succeeded", "Failed"):
+            found[where] = found.get(where, 0) + 1
+    return found
+
+
+def claims(snapshot: Snapshot) -> tuple[Claim, ...]:
+    """Return every claim of a snapshot in a fixed order."""
+    uid = str(metadata(snapshot.workspace).get("uid", ""))
+    return tuple(sorted((claim(one, uid) for one in snapshot.claims), key=lambda one: (one.kind, one.name)))
+
+
+def orphans(found: Iterable[Object], uids: frozenset[str]) -> list[Object]:
+    """Return the claims of Workspaces that are gone: they are reported, and never removed on a guess."""
+    return [one for one in found if _uid_label(one) and _uid_label(one) not in uids]
+
+
+def time(text: Any) -> datetime:
+    """Read a time of the API; what is none is the beginning of time."""
+    try:
+        return datetime.fromisoformat(str(text).replace("Z", "+00:00")).astimezone(UTC)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+def _uid_label(document: Object) -> str:
+    return str(mapping(metadata(document).get("labels")).get(labels.WORKSPACE_UID, ""))
+
+
+def _required(spec: Mapping[str, Any], key: str) -> str:
+    for one in items(spec.get("requirements")):
+        if isinstance(one, dict) and one.get("key") == key and items(one.get("values")):
+            return str(one["values"][0])
+    return ""
+
+
+def _number(value: Any) -> int:
+    text = str(value)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
