@@ -1,97 +1,51 @@
 """The serving image, built and started for real: no registry is needed, and minutes are.
 
-It is built by buildah in a chroot from `serving/Dockerfile` with the engine of `make engine`, on a base that
-debootstrap makes (or that $BERTH_IMAGE_BASE names), and run by podman and runc as a restricted pod runs it.
-Only where BERTH_IMAGES is set, and root; with BERTH_IMAGES=required whatever is missing is a failure.
+It is built from `serving/Dockerfile` with the engine of `make engine`; `tests/images.py` says how and when.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import time
 import urllib.request
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import images
+from tests.images import RESTRICTED, inside, run
 from tests.serving.processes import free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.serving.conftest import Engine
 
-ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-BASE, IMAGE = "localhost/berth-test-base:12", "localhost/berth-test-serving:cpu"
-RESTRICTED = (
-    "--read-only", "--tmpfs", "/tmp", "--cap-drop", "all", "--security-opt", "no-new-privileges",
-    "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000", "--network", "host",
-)  # fmt: skip
+IMAGE = "localhost/berth-test-serving:cpu"
 LARGEST_BYTES = 300 * 2**20
 """What the image may add to its base: Python with its packages, and the engine with every CPU's variant."""
 
 
-def run(*command: str | Path, seconds: float = 1200) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
-    if done.returncode:
-        said = (done.stdout + done.stderr)[-3000:]
-        pytest.fail(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{said}")
-    return done.stdout
-
-
-def absent(reason: str) -> NoReturn:
-    if os.environ.get("BERTH_IMAGES") == "required":
-        pytest.fail(f"NOT TESTED, the serving image: {reason}")
-    pytest.skip(f"NOT TESTED, the serving image: {reason}")
-
-
 @pytest.fixture(scope="module")
 def base() -> str:
-    """An image to build on: Debian without anything, by this machine's package mirror."""
-    if not os.environ.get("BERTH_IMAGES"):
-        absent("building it takes minutes; BERTH_IMAGES=1 asks for it")
-    named = os.environ.get("BERTH_IMAGE_BASE")
-    needed = ["buildah", "podman", "runc", *([] if named else ["debootstrap", "tar"])]
-    missing = [program for program in needed if shutil.which(program) is None]
-    if missing or os.geteuid() != 0:
-        absent(f"{', '.join(missing)} not found" if missing else "it needs root")
-    if named:
-        return named
-    if subprocess.run(["podman", "image", "exists", BASE], check=False).returncode:
-        folder = Path(os.environ.get("TMPDIR", "/var/tmp")) / f"berth-base-{os.getpid()}"
-        try:
-            run("debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", folder)
-            archive = folder.with_suffix(".tar")
-            run("tar", "-C", folder, "-cf", archive, ".")
-            run("podman", "import", archive, BASE)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.with_suffix(".tar").unlink(missing_ok=True)
-    return BASE
+    return images.base("serving")
 
 
 @pytest.fixture(scope="module")
 def image(base: str, engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The image, with the engine that was built before; buildah keeps the layers for the next time."""
+    """The image, with the engine that was built before."""
     if not (engine.folder / "recipe.json").is_file():
-        absent(f"{engine.folder} is not a build of `make engine`")
+        images.absent("serving", f"{engine.folder} is not a build of `make engine`")
     context = tmp_path_factory.mktemp("engine")
     shutil.copytree(engine.folder, context / "opt" / "berth" / "engine", symlinks=True)
-    settings = tmp_path_factory.mktemp("pip") / "pip.conf"
-    settings.write_text("[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n")
-    run(
-        "buildah", "bud", "--isolation", "chroot", "--network", "host", "--layers",
-        "--build-context", f"engine={context}",
-        # this machine's certificate authorities, for a mirror of its own
-        "--volume", "/etc/ssl/certs:/etc/ssl/certs:ro", "--volume", f"{settings}:/etc/pip.conf:ro",
+    images.build(
+        "serving", IMAGE, "--build-context", f"engine={context}",
         "--build-arg", f"BUILD_BASE={base}", "--build-arg", f"BASE={base}",
-        "--file", ROOT / "serving" / "Dockerfile", "--tag", IMAGE, ROOT,
     )  # fmt: skip
     return IMAGE
 
@@ -103,22 +57,13 @@ def start(image: str) -> Iterator[Callable[..., str]]:
 
     def begin(*arguments: str, mounts: tuple[str, ...] = ()) -> str:
         volumes = [part for mount in mounts for part in ("--volume", mount)]
-        command = ("podman", "--runtime", "runc", "run", "--detach", *RESTRICTED, *volumes, image, *arguments)
+        command = (*images.PODMAN, "run", "--detach", *RESTRICTED, *volumes, image, *arguments)
         started.append(run(*command).strip())
         return started[-1]
 
     yield begin
     for container in started:
-        subprocess.run(
-            ["podman", "rm", "--force", "--time", "5", container], check=False, capture_output=True
-        )
-
-
-def inside(image: str, script: str, *options: str) -> str:
-    return run(
-        "podman", "--runtime", "runc", "run", "--rm", *RESTRICTED, *options, "--entrypoint", "/bin/sh",
-        image, "-c", script,
-    )  # fmt: skip
+        images.remove(container)
 
 
 def answers(url: str) -> bool:
@@ -174,10 +119,7 @@ def test_nothing_in_the_image_is_writable_or_compiles(image: str) -> None:
 
 
 def test_the_image_is_small(image: str, base: str) -> None:
-    sizes = [
-        int(run("podman", "image", "inspect", "--format", "{{.Size}}", one).strip()) for one in (image, base)
-    ]
-    assert sizes[0] - sizes[1] < LARGEST_BYTES
+    assert images.size(image) - images.size(base) < LARGEST_BYTES
 
 
 def test_the_copy_program_comes_out_of_the_image_and_needs_no_library(image: str, tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""The webhook's image, built and started for real; `tests/images.py` says how and when."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests import images
+from tests.images import RESTRICTED, inside, run
+from tests.serving.processes import free_port
+from tests.webhook.asking import body, rendered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+IMAGE = "localhost/berth-test-webhook:0.1.0"
+LARGEST_BYTES = 100 * 2**20
+"""What the image may add to its base: Python with its packages, and our own code."""
+START_SECONDS, END_SECONDS = 30, 20
+
+
+@pytest.fixture(scope="module")
+def base() -> str:
+    return images.base("webhook")
+
+
+@pytest.fixture(scope="module")
+def image(base: str) -> str:
+    images.build("webhook", IMAGE, "--build-arg", f"BASE={base}")
+    return IMAGE
+
+
+@pytest.fixture
+def container(image: str, tmp_path: Path) -> Iterator[tuple[str, int, int]]:
+    """The program as a restricted pod runs it, with its ports; its certificates lie in the test's folder."""
+    tmp_path.chmod(0o777)
+    (tmp_path / "berth.yaml").write_text("networkPolicy: enforced\n")
+    port, plain = free_port(), free_port()
+    name = run(
+        *images.PODMAN, "run", "--detach", *RESTRICTED, "--volume", f"{tmp_path}:/certificates", image,
+        "--standalone", f"--port={port}", f"--plain-port={plain}", "--cert-dir=/certificates",
+        "--fleet=/certificates/berth.yaml",
+    ).strip()  # fmt: skip
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while '"ready"' not in (said := _logs(name)):
+            assert time.monotonic() < deadline, said
+            time.sleep(0.1)
+        yield name, port, plain
+    finally:
+        images.remove(name)
+
+
+def _logs(container: str) -> str:
+    done = subprocess.run(["podman", "logs", container], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def _validate(port: int, authority: Path, document: Any) -> dict[str, Any]:
+    trusted = ssl.create_default_context(cafile=str(authority))
+    connection = http.client.HTTPSConnection("localhost", port, timeout=20, context=trusted)
+    try:
+        connection.request("POST", "/validate", body(document), {"Content-Type": "application/json"})
+        answered: dict[str, Any] = json.loads(connection.getresponse().read())["response"]
+        return answered
+    finally:
+        connection.close()
+
+
+def test_the_image_judges_reviews_over_tls_and_ends_when_told(
+    container: tuple[str, int, int], tmp_path: Path
+) -> None:
+    name, port, plain = container
+    workspace = next(iter(rendered("Workspace").values()))
+    assert _validate(port, tmp_path / "ca.crt", workspace)["allowed"] is True
+    workspace["inference"] = {"preset": {"name": "no-such-model"}}
+    refused = _validate(port, tmp_path / "ca.crt", workspace)
+    assert refused["allowed"] is False
+    assert "no-such-model" in refused["status"]["message"]
+
+    connection = http.client.HTTPConnection("127.0.0.1", plain, timeout=20)
+    connection.request("GET", "/readyz")
+    assert connection.getresponse().status == 200
+    connection.close()
+
+    began = time.monotonic()
+    run("podman", "stop", "--time", "60", name)
+    assert time.monotonic() - began < END_SECONDS
+    assert run("podman", "inspect", "--format", "{{.State.ExitCode}}", name).strip() == "0"
+
+
+def test_the_image_has_what_a_cluster_needs(image: str) -> None:
+    told = inside(image, "python -m webhook --kubeconfig /tmp/none 2>&1 || echo ended with $?")
+    assert "no credentials for an API server" in told
+    assert "ended with" in told
+
+
+def test_nothing_in_the_image_is_writable_or_compiles(image: str) -> None:
+    told = inside(
+        image,
+        "id -u; id -g;"
+        "for one in cc gcc g++ c++ ld strip gdb make pip pip3 curl node; do command -v $one; done;"
+        "touch /opt/berth/x /usr/x 2>/dev/null && echo writable;"
+        "find /opt/berth ! -user root; echo end",
+    )
+    assert told.split() == ["10001", "10001", "end"]
+
+
+def test_the_image_is_small(image: str, base: str) -> None:
+    assert images.size(image) - images.size(base) < LARGEST_BYTES
