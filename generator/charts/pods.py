@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from berth import argv, labels, names
 from berth.quantities import GIB, MIB, format_bytes
-from generator.charts import containers, placing
+from generator.charts import adapters, containers, placing
 from generator.charts import weights as supplies
 from generator.charts.frames import LEADER, REPLICA, WORKER
 
@@ -50,6 +50,8 @@ class Group:
 def serving(frame: Frame, server: Server, weights: Weights, group: Group | None = None) -> Object:
     """Return the pod template of a replica, or of its leader where it spans several nodes."""
     supply = supplies.supply(frame, weights)
+    own = server.adapters or ()
+    more = adapters.supply(frame, own, supply)
     container = containers.berth(
         frame,
         "server",
@@ -57,12 +59,17 @@ def serving(frame: Frame, server: Server, weights: Weights, group: Group | None 
         args=_arguments(server, weights, group),
         mounts=[
             supply.mount,
+            *more.mounts,
             {"name": "plan", "mountPath": PLAN_FOLDER, "readOnly": True},
             {"name": "api-keys", "mountPath": KEYS_FOLDER, "readOnly": True},
         ],
         ports=[_port("http", labels.PORT), _port("metrics", labels.METRICS_PORT)],
         resources=_resources(frame.plan, server),
-        startupProbe=_probe("/readyz", "http", failures=startup_failures(weights, group is not None)),
+        startupProbe=_probe(
+            "/readyz",
+            "http",
+            failures=startup_failures(weights, group is not None, sum(one.size for one in own)),
+        ),
         readinessProbe=_probe("/readyz", "http", period=5, failures=2),
         livenessProbe=_probe("/healthz", "http", failures=6),
         lifecycle={"preStop": {"exec": {"command": ["sleep", str(LEAVE_SECONDS)]}}},
@@ -76,13 +83,14 @@ def serving(frame: Frame, server: Server, weights: Weights, group: Group | None 
     return template(
         frame,
         [container],
-        init_containers=supply.init_containers,
+        init_containers=[*supply.init_containers, *more.init_containers],
         volumes=[
             *supply.volumes,
+            *more.volumes,
             {"name": "plan", "configMap": plan},
             {"name": "api-keys", "secret": keys},
         ],
-        pull_secrets=weights.pull_secrets,
+        pull_secrets=list(dict.fromkeys([*weights.pull_secrets, *adapters.pull_secrets(own)])),
         group_labels=_group_labels(group, LEADER),
     )
 
@@ -172,14 +180,17 @@ def queue_label(frame: Frame) -> dict[str, str]:
     return {"kueue.x-k8s.io/queue-name": frame.pod.queue} if frame.pod.queue is not None else {}
 
 
-def startup_failures(weights: Weights, group: bool = False) -> int:
+def startup_failures(weights: Weights, group: bool = False, more: int = 0) -> int:
     """Return how many probes may fail before a start counts as stuck; bytes and disk speed decide.
+
+    `more` is the bytes of what is read beside the weights.
 
     >>> from berth.plans import Weights
     >>> startup_failures(Weights(hf="r", file="m.gguf", size=15 * 1024**3))
     41
     """
-    seconds = START_ALLOWANCE_SECONDS + weights.size / READ_SPEED + (GROUP_ALLOWANCE_SECONDS if group else 0)
+    size = weights.size + more
+    seconds = START_ALLOWANCE_SECONDS + size / READ_SPEED + (GROUP_ALLOWANCE_SECONDS if group else 0)
     return math.ceil(seconds / _PROBE_PERIOD_SECONDS)
 
 
@@ -192,6 +203,7 @@ def _arguments(server: Server, weights: Weights, group: Group | None) -> list[st
         "--metrics-port", str(labels.METRICS_PORT),
         "--model", model,
         *(["--sha256", weights.sha256] if weights.sha256 is not None else []),
+        *adapters.arguments(server.adapters or ()),
         "--plan", f"{PLAN_FOLDER}/{PLAN_FILE}",
         "--api-keys", KEYS_FOLDER,
     ]  # fmt: skip

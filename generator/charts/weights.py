@@ -79,12 +79,7 @@ def _image_copy(frame: Frame, weights: Weights, image: str) -> Supply:
 
     So a first container leaves a static program in a shared volume, and the second one runs it.
     """
-    tools = containers.berth(
-        frame,
-        "tools",
-        ["python", "-m", "serving", "tools", "--to", f"{TOOLS_FOLDER}/copy"],
-        mounts=[{"name": TOOLS_VOLUME, "mountPath": TOOLS_FOLDER}],
-    )
+    tools_volume, tools = copy_program(frame)
     sources = [str(PurePosixPath("/") / name.lstrip("/")) for name in files(weights)]
     folder = str((PurePosixPath(COPY_FOLDER) / weights.file.lstrip("/")).parent)
     copy = containers.bare(
@@ -96,8 +91,18 @@ def _image_copy(frame: Frame, weights: Weights, image: str) -> Supply:
             {"name": VOLUME, "mountPath": COPY_FOLDER},
         ],
     )
-    tools_volume = {"name": TOOLS_VOLUME, "emptyDir": {"sizeLimit": "64Mi"}}
     return Supply([tools_volume, _scratch(weights)], _mount(read_only=True), [tools, copy])
+
+
+def copy_program(frame: Frame) -> tuple[Object, Object]:
+    """Return a volume, and the container that leaves the copying program in it."""
+    tools = containers.berth(
+        frame,
+        TOOLS_VOLUME,
+        ["python", "-m", "serving", "tools", "--to", f"{TOOLS_FOLDER}/copy"],
+        mounts=[{"name": TOOLS_VOLUME, "mountPath": TOOLS_FOLDER}],
+    )
+    return {"name": TOOLS_VOLUME, "emptyDir": {"sizeLimit": "64Mi"}}, tools
 
 
 def _download(frame: Frame, weights: Weights) -> Supply:
