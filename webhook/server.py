@@ -257,7 +257,7 @@ def _why(done: Iterable[asyncio.Task[Any]]) -> int:
     return 0
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """The catalogue stays for good, and what a plan takes meanwhile is freed by itself.
 
     Looking through both again and again took half of the planner's time.

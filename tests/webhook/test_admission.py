@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import time
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from berth import labels, rules, workspaces
 from berth.fleet import Budget, Fleet
-from tests.webhook.asking import body, context, deployment, fleet_of, pod, rendered, review
+from tests.webhook.asking import context, deployment, fleet_of, pod, rendered, review
 from webhook import admission, reviews
 
 Object = dict[str, Any]
@@ -321,58 +317,3 @@ def test_a_pod_of_ours_that_lost_its_security_gets_it_back() -> None:
     assert filled["spec"]["securityContext"]["runAsNonRoot"] is True
     assert filled["spec"]["containers"][0]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert admission.mutate(review(filled), context()).patch == ()
-
-
-REVIEWS = int(os.environ.get("BERTH_TEST_REVIEWS", "1000"))
-"""Spoilt reviews; with a number given, the slowest answer is judged too, by its processor time."""
-SLOWEST_SECONDS = 0.25
-
-JUNK = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.floats(0, 9),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=6,
-)  # fmt: skip
-STARTS = [*RENDERED.values(), workspace(), pod(deployment())]
-
-
-def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    found = [path] if path else []
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        found += _places(inner, (*path, key))
-    return found
-
-
-@settings(max_examples=REVIEWS, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data())
-def test_whatever_a_review_holds_it_gets_an_answer(data: st.DataObject) -> None:
-    """No exception but BadReview, an answer that is JSON, and a patch that only adds."""
-    document = json.loads(body(copy.deepcopy(data.draw(st.sampled_from(STARTS)))))
-    if data.draw(st.booleans()):
-        document["request"]["operation"] = "UPDATE"
-        document["request"]["oldObject"] = copy.deepcopy(data.draw(st.sampled_from(STARTS)))
-    for _ in range(data.draw(st.integers(1, 4))):
-        places = _places(document)
-        if not places:
-            break
-        *parents, last = data.draw(st.sampled_from(places))
-        holder = document
-        for part in parents:
-            holder = holder[part]
-        if isinstance(holder, dict) and data.draw(st.booleans()):
-            del holder[last]
-        else:
-            holder[last] = data.draw(JUNK)
-    try:
-        request = reviews.parse(json.dumps(document).encode())
-    except reviews.BadReview:
-        return
-    within = context()
-    began = time.thread_time()
-    answered = admission.validate(request, within).to_bytes()
-    filled = admission.mutate(request, within)
-    seconds = time.thread_time() - began
-    json.loads(answered)
-    assert seconds < SLOWEST_SECONDS or "BERTH_TEST_REVIEWS" not in os.environ
-    json.loads(filled.to_bytes())
-    assert request.object is None or applied(request.object, filled.patch) is not None
