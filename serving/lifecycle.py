@@ -24,7 +24,7 @@ from serving.keys import KeyRing
 from serving.limits import Limits
 from serving.queueing import FairQueue
 from serving.upstream import Upstream
-from serving.weights import checking
+from serving.weights import adapters, checking
 from serving.weights.errors import WeightsError, WrongHash, say_why
 from serving.weights.stamps import State
 
@@ -135,7 +135,7 @@ async def drain(gate: Gate, upstream: Upstream, seconds: float, hurry: asyncio.E
 
 
 async def _run(engine: Engine, measures: metrics.Metrics, settings: Settings) -> None:
-    """Compare the weights with their sha256, where one is known, and only then load them."""
+    """Compare weights and adapters with their sha256, where one is known, and only then load them."""
 
     def show(done: int, size: int) -> None:
         engine.output.progress = done / size
@@ -146,6 +146,8 @@ async def _run(engine: Engine, measures: metrics.Metrics, settings: Settings) ->
     if checked.state is State.WRONG:
         raise WrongHash(checked.reason)
     log.info("weights: %s: %s", checked.state, checked.reason)
+    for adapter in await asyncio.to_thread(adapters.check, settings.adapters):
+        log.info("adapter: %s: %s", adapter.state, adapter.reason)
     engine.weights = checked.state
     await engine.run()
 

@@ -16,11 +16,13 @@ from berth import labels
 from serving import standalone
 from serving.engine import Command, with_port
 from serving.gate import Bounds
+from serving.weights import adapters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from berth.plans import Task
+    from serving.weights.adapters import Adapter
 
 QUEUE_PER_SLOT = 32
 DRAIN_SECONDS = 130.0
@@ -41,6 +43,7 @@ class Settings:
     queue: int
     bounds: Bounds
     sha256: str | None = None
+    adapters: tuple[Adapter, ...] = ()
     host: str = "127.0.0.1"
     port: int = labels.PORT
     metrics_port: int | None = None
@@ -64,6 +67,14 @@ def parser() -> argparse.ArgumentParser:
     add = found.add_argument
     add("--model", required=True, type=Path, metavar="FILE.gguf", help="the first file of a split model")
     add("--sha256", help="what the file's content must be")
+    add(
+        "--adapter",
+        action="append",
+        default=[],
+        type=_adapter,
+        metavar="FILE.gguf:BYTES[:SHA256]",
+        help="a LoRA adapter of the engine's command line, and what it must be; repeatable",
+    )
     add("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     add("--port", type=int, default=labels.PORT, help="default %(default)s")
     add("--metrics-port", type=int, help="for Prometheus; by default there is none")
@@ -140,6 +151,7 @@ def read(arguments: Sequence[str]) -> Settings:
         queue=QUEUE_PER_SLOT * slots if options.queue is None else options.queue,
         bounds=Bounds(body_bytes=int(options.max_body * 2**20), request_seconds=options.request_seconds),
         sha256=options.sha256,
+        adapters=tuple(options.adapter),
         host=options.host,
         port=options.port,
         metrics_port=options.metrics_port,
@@ -186,6 +198,13 @@ def _program(name: str) -> str | None:
 def _own(name: str) -> str | None:
     folder = os.environ.get("BERTH_ENGINE")
     return shutil.which(name, path=str(Path(folder) / "bin")) if folder else None
+
+
+def _adapter(text: str) -> Adapter:
+    try:
+        return adapters.parse(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
 
 
 def _positive(text: str) -> int:

@@ -5,6 +5,7 @@ The codes are those of sysexits.h, so that a pod's status tells a wrong hash fro
 * WeightsError         anything below
   - MissingWeights     66: no file where one should be, an empty volume, or something that is no GGUF file
   - WrongHash          65: the content is not what its sha256 promised; it is never served
+  - TooLarge           65: an adapter takes more memory than was planned; it is never served
   - NoRoom             73: the volume is too small
   - NotAllowed         77: the hub wants a token that has access
   - GaveUp             69: the hub could not be reached, often enough
@@ -39,6 +40,12 @@ class MissingWeights(WeightsError):
 
 class WrongHash(WeightsError):
     """The content is not what its sha256 promised."""
+
+    exit_code = EXIT_WRONG_HASH
+
+
+class TooLarge(WeightsError):
+    """The file is larger than the one that memory was planned for."""
 
     exit_code = EXIT_WRONG_HASH
 

@@ -44,6 +44,7 @@ MEANINGS = {
     "--n-gpu-layers": "max. number of layers to store in VRAM",
     "--split-mode": "how to split the model across multiple GPUs",
     "--tensor-split": "fraction of the model to offload to each GPU",
+    "--lora-scaled": r"path to LoRA adapter with user defined scaling \(format: FNAME:SCALE",
     "--rpc": r"comma-separated list of RPC servers \(host:port\)",
     "--fit": "whether to adjust unset arguments to fit in device memory",
     "--cont-batching": "whether to enable continuous batching",
@@ -112,7 +113,7 @@ EVERY_COMMAND_LINE = [
     for task in get_args(plans.Task)
     for unified in (False, True)
     for gpus, rpc in ((1, ()), (2, ("a:1",)))
-]
+] + [argv.llama_server(server(adapters=(plans.Adapter(name="a", image="i", file="a.gguf", size=1),)), "m")]
 
 
 def test_the_help_text_is_read_whole(known: dict[str, Flag]) -> None:
