@@ -64,3 +64,5 @@ WORKSPACES = Resource("kaito.sh", "v1beta1", "workspaces", "Workspace", namespac
 NODE_CLAIMS = Resource("karpenter.sh", "v1", "nodeclaims", "NodeClaim", namespaced=False)
 MACHINES = Resource("karpenter.sh", "v1alpha5", "machines", "Machine", namespaced=False)
 NODE_POOLS = Resource("karpenter.sh", "v1", "nodepools", "NodePool", namespaced=False)
+INGRESSES = Resource("networking.k8s.io", "v1", "ingresses", "Ingress", namespaced=True)
+HTTP_ROUTES = Resource("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute", namespaced=True)
