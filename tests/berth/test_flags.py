@@ -52,7 +52,7 @@ def test_faults_are_found_where_they_stand(arguments: list[str], positions: list
         ("--parallel", "use `inference.llamacpp.parallel`"),
         ("-ctk", "use `inference.llamacpp.cacheTypeK`"),
         ("--hf-repo", "use `inference.llamacpp.weights`"),
-        ("--lora", "remove it: it changes how much memory the engine takes, which the plan has to know"),
+        ("--lora", "use `inference.adapters`, which the plan counts"),
         ("--api-key", "remove it: the HTTP front of the pod listens, checks keys and serves metrics"),
         ("--tools", "remove it: it would let requests run programs or read files in the pod"),
     ],
