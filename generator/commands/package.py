@@ -90,6 +90,13 @@ def _usage(packed: Packed) -> str:
     told = f"{packed.subject.title}: {origin}, licence {packed.subject.license or 'unknown'}"
     if packed.reference.startswith("oci:"):
         return told
+    if packed.subject.adapter:
+        size = packed.image.layers[0].part.size
+        return (
+            f"{told}\nIn a Workspace:\n\n  inference:\n    adapters:\n    - source: {{name: NAME, image: "
+            f"{packed.reference}}}\n    llamacpp:\n      adapters:\n      - {{name: NAME, file: {file}, "
+            f"size: {size}}}"
+        )
     fields = f"        image: {packed.reference}\n        file: {file}"
     return f"{told}\nIn a Workspace:\n\n  inference:\n    llamacpp:\n      weights:\n{fields}"
 

@@ -43,6 +43,8 @@ class Subject:
     revision: str | None = None
     preset: str | None = None
     sha256: str | None = None
+    adapter: bool = False
+    """Whether it is a LoRA adapter and no model."""
     certain: bool = False
     """Whether the user named the preset, or the file's name alone led to it."""
 
@@ -101,6 +103,7 @@ def read(
         revision=published.revision if published else None,
         preset=model.name if model else None,
         sha256=published.sha256 if published else None,
+        adapter=metadata.get("general.type") == "adapter",
         certain=preset is not None,
     )
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -300,3 +301,13 @@ def test_the_command_prints_the_reference_and_talks_to_stderr(
     app([str(file), "--to", f"oci-dir:{tmp_path}/image", "--format", "json"], standalone_mode=False)
     document = json.loads(capsys.readouterr().out)
     assert set(document) == {"reference", "digest", "preset", "file", "files", "labels"}
+
+
+def test_what_to_write_for_an_adapter_is_told_with_its_size(
+    gguf: Callable[..., Path], tmp_path: Path
+) -> None:
+    file = gguf("sql.gguf", **{"general.type": "adapter", "adapter.type": "lora"})
+    packed = pack(file, f"oci-dir:{tmp_path / 'image'}")
+    usage = command._usage(replace(packed, reference="registry.example.com/sql@sha256:0"))
+    assert "- source: {name: NAME, image: registry.example.com/sql@sha256:0}" in usage
+    assert f"- {{name: NAME, file: sql.gguf, size: {file.stat().st_size}}}" in usage
