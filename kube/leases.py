@@ -52,6 +52,11 @@ class Leader:
         """Whether the lease is ours for sure: renewed less than the renewal deadline ago."""
         return self._renewed_at is not None and self._clock() - self._renewed_at < self._renew_s
 
+    @property
+    def seen(self) -> bool:
+        """Whether the lease was read or written at all, so that we could lead."""
+        return bool(self._seen[0]) or self.transitions > 0
+
     def check(self) -> None:
         """Raise NotLeading unless `leading`; ask before every write that must not happen twice."""
         if not self.leading:

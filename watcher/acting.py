@@ -1,0 +1,157 @@
+"""Carries out what a pass decided, so that an answer that was lost makes nothing twice.
+
+A claim's name follows from the Workspace's uid, so a create can be repeated: where the name is taken, the
+claim under it is looked at, and with our label it is the one that was wanted. Writes to the Workspace carry
+the version that the pass saw; a pass that saw an old one writes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from berth import labels
+from kube import resources
+from kube.errors import AlreadyExists, ApiError, Conflict, KubeError, NotFound, Unreachable
+from kube.objects import items, mapping, metadata
+from watcher.cache import CLAIMS
+from watcher.world import AddFinalizer, Create, Delete, PatchStatus, RemoveFinalizer, Tell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from kube.client import Client, Object
+    from kube.events import Recorder
+    from kube.resources import Resource
+    from watcher.cache import Cache
+    from watcher.metrics import Metrics
+    from watcher.world import Action
+
+LATE_S = 60.0
+"""A create without an answer may still arrive for so long: API servers give up a request after a minute."""
+
+
+class NameTaken(KubeError):
+    """Somebody else's claim has the name that ours would have."""
+
+
+class Actor:
+    """Writes for one term of leading; `check` raises when the lease is not ours for sure.
+
+    `unanswered` outlives the term: by uid of a Workspace, when a create got no answer and was not found.
+    """
+
+    def __init__(
+        self, client: Client, cache: Cache, recorder: Recorder, check: Callable[[], None],
+        metrics: Metrics, now: Callable[[], datetime], unanswered: dict[str, float],
+    ) -> None:  # fmt: skip
+        self._client = client
+        self._cache = cache
+        self._recorder = recorder
+        self._check = check
+        self._metrics = metrics
+        self._now = now
+        self._unanswered = unanswered
+
+    def late_s(self, workspace: Object) -> float:
+        """For how many seconds a create for this Workspace may still arrive."""
+        at = self._unanswered.get(_uid(workspace))
+        return 0.0 if at is None else max(0.0, at + LATE_S - time.monotonic())
+
+    async def act(self, workspace: Object, action: Action) -> Object:
+        """Do one thing, and return the Workspace as it is then."""
+        name = type(action).__name__
+        try:
+            if not isinstance(action, Tell):
+                self._check()
+            after = await self._do(workspace, action)
+        except KubeError as error:
+            self._metrics.acted(name, type(error).__name__)
+            raise
+        self._metrics.acted(name, "done")
+        return after
+
+    async def _do(self, workspace: Object, action: Action) -> Object:
+        match action:
+            case Tell(kind, reason, note):
+                await self._recorder.record(workspace, kind, reason, note, "Reconcile")
+            case AddFinalizer():
+                return await self._finalizers(workspace, [*_finalizers(workspace), labels.FINALIZER])
+            case RemoveFinalizer():
+                self._unanswered.pop(_uid(workspace), None)
+                kept = [one for one in _finalizers(workspace) if one != labels.FINALIZER]
+                return await self._finalizers(workspace, kept)
+            case Create(kind, body):
+                await self._create(workspace, CLAIMS[kind], body)
+            case Delete(kind, claim, uid):
+                await self._delete(CLAIMS[kind], claim, uid)
+            case PatchStatus(status):
+                return await self._patch(workspace, {"status": status}, "status")
+        return workspace
+
+    async def _finalizers(self, workspace: Object, wanted: list[str]) -> Object:
+        if wanted == _finalizers(workspace):
+            return workspace
+        return await self._patch(workspace, {"metadata": {"finalizers": wanted}}, None)
+
+    async def _patch(self, workspace: Object, patch: dict[str, Any], subresource: str | None) -> Object:
+        own = metadata(workspace)
+        patch["metadata"] = {**patch.get("metadata", {}), "resourceVersion": own["resourceVersion"]}
+        after = await self._client.patch(
+            resources.WORKSPACES, own["name"], patch, namespace=own["namespace"], subresource=subresource
+        )
+        self._cache.wrote(resources.WORKSPACES, after)
+        return after
+
+    async def _create(self, workspace: Object, resource: Resource, body: Object) -> None:
+        try:
+            made = await self._client.create(resource, body)
+        except (AlreadyExists, Unreachable) as error:
+            made = await self._adopt(workspace, resource, body, error)
+        except ApiError as error:
+            if error.status < 500:
+                raise
+            made = await self._adopt(workspace, resource, body, error)
+        self._cache.wrote(resource, made)
+
+    async def _adopt(self, workspace: Object, resource: Resource, body: Object, error: KubeError) -> Object:
+        """Find out whether the claim is there although its create failed; if it is ours, it is the one."""
+        if not isinstance(error, AlreadyExists):
+            self._unanswered[_uid(workspace)] = time.monotonic()
+        name = str(body["metadata"]["name"])
+        try:
+            found = await self._client.get(resource, name)
+        except NotFound:
+            raise error from None
+        ours, theirs = _owner(body), _owner(found)
+        if ours != theirs:
+            raise NameTaken(
+                f"{resource.kind} {name} is there already and belongs to {theirs or 'nobody we know'}"
+            )
+        return found
+
+    async def _delete(self, resource: Resource, name: str, uid: str) -> None:
+        known = self._cache.get(resource, ("", name))
+        if known is not None:
+            self._cache.deleting(resource, known, self._now().strftime("%Y-%m-%dT%H:%M:%SZ"))
+        try:
+            await self._client.delete(resource, name, uid=uid)
+        except (NotFound, Conflict):
+            # Gone, or another one has its name: both are what was wanted.
+            self._cache.gone(resource, ("", name))
+        except KubeError:
+            self._cache.gone(resource, ("", name))
+            raise
+
+
+def _owner(claim: Object) -> str:
+    return str(mapping(metadata(claim).get("labels")).get(labels.WORKSPACE_UID, ""))
+
+
+def _finalizers(workspace: Object) -> list[str]:
+    return [str(one) for one in items(metadata(workspace).get("finalizers"))]
+
+
+def _uid(workspace: Object) -> str:
+    return str(metadata(workspace).get("uid"))
