@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from serving import media
 from serving.counting import Counter
 from serving.gate import ClientGone, parse, while_connected
 from serving.keys import ANONYMOUS
@@ -99,7 +100,9 @@ class Proxy:
         call.key = self._gate.admit(call.headers, generation=route.generates)
         body = await self._gate.body(receive) if call.method == "POST" else b""
         if route.reads_json:
-            self._check_model(parse(body))
+            data = parse(body)
+            self._check_model(data)
+            media.check(data)
         await while_connected(receive, self._relay(call, route, body, send))
 
     def _check_model(self, data: dict[str, Any]) -> None:
