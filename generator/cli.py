@@ -9,6 +9,7 @@ import typer
 
 from generator.commands import (
     check,
+    doctor,
     explain,
     import_,
     init,
@@ -48,6 +49,7 @@ app.command("skus")(skus.command)
 app.command("size")(size.command)
 app.command("package")(package.command)
 app.command("install")(install.command)
+app.command("doctor")(doctor.command)
 app.command("import")(import_.command)
 
 

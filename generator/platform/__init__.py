@@ -17,6 +17,7 @@ from generator.platform import (
     frame,
     monitoring,
     network,
+    options,
     order,
     pods,
 )
@@ -68,7 +69,8 @@ def files(settings: Settings) -> dict[str, str]:
         "kind": "Kustomization",
         "resources": list(own),
     }
-    return {**own, synth.KUSTOMIZATION: text(kustomization)}
+    told = HEADER + options.line(settings) + texts.document(kustomization)
+    return {**own, synth.KUSTOMIZATION: told}
 
 
 def text(thing: Object) -> str:

@@ -42,8 +42,7 @@ def command_line(
         sys.stdout.write(platform.stream(settings))
         return 0
     folder = Path(out)
-    stale = [name for name, text in wanted.items() if _text(folder / name) != text]
-    left = _left(folder, wanted)
+    stale, left = differences(folder, wanted)
     if check:
         return _told(folder, stale, left)
     for name in stale:
@@ -55,6 +54,12 @@ def command_line(
     unchanged = len(wanted) - len(stale)
     print(f"{out}: {len(stale)} written, {unchanged} unchanged, {len(left)} removed", file=sys.stderr)
     return 0
+
+
+def differences(folder: Path, wanted: Mapping[str, str]) -> tuple[list[str], list[Path]]:
+    """Return which files are not as wanted, and which an earlier render left that are not wanted any more."""
+    stale = [name for name, text in wanted.items() if _text(folder / name) != text]
+    return stale, _left(folder, wanted)
 
 
 def read(fleet: Path | None, wished: frame.Settings) -> frame.Settings | None:

@@ -1,0 +1,52 @@
+"""The options of a render, written into its kustomization: whoever renders again can see them."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from generator.platform import frame
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LINE = "# Options: "
+_NO_WATCHER, _CERTIFICATES, _DRY_RUN = "--no-watcher", "--certificates", "--watcher-dry-run"
+
+
+def line(settings: frame.Settings) -> str:
+    """Return the comment that names the options, empty where all are the defaults."""
+    found = written(settings)
+    return f"{_LINE}{shlex.join(found)}\n" if found else ""
+
+
+def written(settings: frame.Settings) -> list[str]:
+    """Return the options of `berth install` that make these settings, the fleet file aside."""
+    found = []
+    if settings.certificates != "own":
+        found.append(f"{_CERTIFICATES}={settings.certificates}")
+    if not settings.watcher:
+        found.append(_NO_WATCHER)
+    for name, value in settings.rails.items():
+        found.append(f"--{name}={value}" if value else _DRY_RUN)
+    return found
+
+
+def in_text(text: str) -> list[str]:
+    """Return the options that a kustomization's text names."""
+    return next((shlex.split(one[len(_LINE) :]) for one in text.splitlines() if one.startswith(_LINE)), [])
+
+
+def read(options: Sequence[str]) -> frame.Settings:
+    """Return the settings that these options make, with a default fleet; unknown ones count for nothing."""
+    rails, certificates = {}, "own"
+    for option in options:
+        name, _, value = option.partition("=")
+        if name == _CERTIFICATES:
+            certificates = value
+        elif name.startswith("--max-"):
+            rails[name.removeprefix("--")] = value
+        elif name == _DRY_RUN:
+            rails["dry-run"] = ""
+    chosen: frame.Certificates = "cert-manager" if certificates == "cert-manager" else "own"
+    return frame.Settings(certificates=chosen, watcher=_NO_WATCHER not in options, rails=rails)
