@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kube import flags
-from watcher.world import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,8 +37,6 @@ class Settings:
     """Workspaces that are worked on at the same time; a pass waits for the API server only."""
     resync_s: float = 600.0
     poll_s: float = 2.0
-    cluster: Limits = field(default_factory=Limits)
-    each_namespace: Limits = field(default_factory=Limits)
     dry_run: bool = False
     log_level: str = "info"
 
@@ -49,7 +46,7 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="python -m watcher",
         description="Make the nodes that rendered Workspaces ask for, and tell how far they are.",
-        epilog="Every flag is also an environment variable: --max-nodes is BERTH_MAX_NODES.",
+        epilog="Every flag is also an environment variable: --dry-run is BERTH_DRY_RUN.",
     )
     add = found.add_argument
     add("--kubeconfig", type=Path, help="default: the pod's service account, else your own")
@@ -62,17 +59,11 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         help="of /healthz, /readyz, /metrics; 0: any (default %(default)s)",
     )
     add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
-    rails = found.add_argument_group("rails: absent means no limit").add_argument
-    rails("--max-nodes", type=_count, help="nodes of all Workspaces together")
-    rails(
-        "--max-cost-per-hour",
-        type=flags.not_negative,
-        help="of all Workspaces' nodes together, in the currency of the prices",
+    add(
+        "--dry-run",
+        action="store_true",
+        help="make and delete no node; say on the Workspaces what would be done",
     )
-    rails("--max-creates-per-hour", type=_count, help="nodes asked for within any hour")
-    rails("--max-namespace-nodes", type=_count, help="nodes of the Workspaces of any one namespace")
-    rails("--max-namespace-cost-per-hour", type=flags.not_negative, help="of any one namespace's nodes")
-    rails("--dry-run", action="store_true", help="make and delete no node; say what would be done")
     within = found.add_argument_group("in a cluster").add_argument
     within("--namespace", default=NAMESPACE, help="of the Lease (default %(default)s)")
     within("--name", default=NAME, help="of the Lease (default %(default)s)")
@@ -118,18 +109,9 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         workers=given.workers,
         resync_s=given.resync_seconds,
         poll_s=given.poll_seconds,
-        cluster=Limits(given.max_nodes, given.max_cost_per_hour, given.max_creates_per_hour),
-        each_namespace=Limits(given.max_namespace_nodes, given.max_namespace_cost_per_hour),
         dry_run=given.dry_run,
         log_level=given.log_level,
     )
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return value
 
 
 def _positive_count(text: str) -> int:

@@ -6,36 +6,13 @@ import heapq
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from berth import labels
-from kube.objects import items, mapping, metadata
-from watcher.world import Amount, Price, Usage
+from watcher.world import Amount, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
-
-    from watcher.world import Object
 
 HOUR_S = 3600.0
 _MICRO = 1_000_000
-
-
-def amount_of(claim: Object, prices: Mapping[str, Price]) -> Amount:
-    """Return what a claim takes; an instance type that nobody knows counts as a node without a price."""
-    name = instance_type(claim)
-    price = prices.get(name) or Price(0)
-    return Amount(1, price.gpus, price.per_hour or 0.0)
-
-
-def instance_type(claim: Object) -> str:
-    """Return the type that was launched, else the one that was asked for."""
-    launched = mapping(metadata(claim).get("labels")).get(labels.INSTANCE_TYPE)
-    if launched:
-        return str(launched)
-    for one in map(mapping, items(mapping(claim.get("spec")).get("requirements"))):
-        if one.get("key") == labels.INSTANCE_TYPE and items(one.get("values")):
-            return str(one["values"][0])
-    return ""
 
 
 class _Sum:

@@ -5,44 +5,37 @@ from __future__ import annotations
 import asyncio
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
 from watcher import server, settings
 from watcher.metrics import Metrics
-from watcher.world import Limits
 
 
 def test_every_flag_has_its_variable_and_the_command_line_wins() -> None:
     environment = {
-        "BERTH_MAX_NODES": "3",
-        "BERTH_MAX_COST_PER_HOUR": "12.5",
+        "BERTH_FLEET": "/etc/berth/berth.yaml",
         "BERTH_DRY_RUN": "true",
         "BERTH_POD_NAME": "watcher-1",
         "BERTH_LEASE_SECONDS": "5",
+        "BERTH_PORT": "9000",
     }
-    found = settings.read(["--max-nodes", "7", "--max-namespace-nodes", "0"], environment)
-    assert found.cluster == Limits(nodes=7, cost_per_hour=12.5)
-    assert found.each_namespace == Limits(nodes=0)
-    assert (found.dry_run, found.identity, found.lease_s) == (True, "watcher-1", 5.0)
-
-
-def test_without_flags_nothing_is_limited() -> None:
-    found = settings.read([], {})
-    assert found.cluster == found.each_namespace == Limits()
-    assert not found.dry_run
+    found = settings.read(["--lease-seconds", "7", "--port", "0"], environment)
+    assert found.fleet == Path("/etc/berth/berth.yaml")
+    assert (found.dry_run, found.identity) == (True, "watcher-1")
+    assert (found.lease_s, found.port) == (7.0, 0)
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--max-nodes", "-1"], "must not be negative"),
-        (["--max-cost-per-hour", "-1"], "must not be negative"),
         (["--workers", "0"], "must be above 0"),
         (["--lease-seconds", "0"], "must be above 0"),
-        (["--max-nodes", "many"], "invalid"),
+        (["--resync-seconds", "-3"], "must be above 0"),
+        (["--port", "http"], "invalid"),
     ],
-    ids=["nodes below 0", "cost below 0", "no worker", "no lease", "a word"],
+    ids=["no worker", "no lease", "a time below 0", "a word"],
 )
 def test_a_value_that_means_nothing_ends_the_program_with_its_reason(
     arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
