@@ -169,6 +169,27 @@ class Budget(Settings):
     )
 
 
+class Limit(Settings):
+    """How much the watcher may make, whatever the Workspaces ask for."""
+
+    nodes: int | None = Field(
+        default=None, ge=0, le=1_000_000, description="Nodes at a time. Absent: no limit."
+    )
+    cost_per_hour: float | None = Field(
+        default=None, ge=0, le=1e9, description="Money for an hour of all nodes. Absent: no limit."
+    )
+    creates_per_hour: int | None = Field(
+        default=None, ge=0, le=1_000_000, description="Nodes asked for within an hour. Absent: no limit."
+    )
+
+
+class Limits(Settings):
+    """Limits of what the watcher makes: NodeClaims and Machines. Unlike a budget they refuse no commit."""
+
+    cluster: Limit = Field(default=Limit(), description="Limits of all Workspaces together.")
+    namespaces: dict[Namespace, Limit] = Field(default={}, description="Limits by namespace.")
+
+
 class NodeClass(Settings):
     """The cloud's own settings for nodes, by reference."""
 
@@ -264,7 +285,10 @@ class Fleet(Settings):
         description="Prices by instance type: `perHour`, `currency`, `region`, "
         "`asOf` and `source`. They go before the catalogue's.",
     )
-    budgets: dict[Namespace, Budget] = Field(default={}, description="Limits by namespace.")
+    budgets: dict[Namespace, Budget] = Field(
+        default={}, description="What a namespace may take; `check` and admission refuse more."
+    )
+    limits: Limits = Field(default=Limits(), description="What the watcher makes at most.")
     pod: Pod = Field(
         default=PodSettings(), description="What is added to every pod; a Workspace's own `pod` goes on top."
     )

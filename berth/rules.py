@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from berth.sizing import Decision
     from berth.workspaces import Reading
 
-_HOURS_PER_MONTH = 730
+HOURS_PER_MONTH = 730
 """8,760 hours a year over twelve months, as clouds count."""
 
 
@@ -112,7 +112,7 @@ def over_budget(plans: Iterable[Plan], fleet: Fleet) -> list[tuple[Plan, Problem
                     rule="budget",
                 )  # fmt: skip
                 found.append((plan, problem))
-            month = sum(plan.cost.per_hour for plan in members if plan.cost) * _HOURS_PER_MONTH
+            month = sum(plan.cost.per_hour for plan in members if plan.cost) * HOURS_PER_MONTH
             if month > budget.cost_per_month:
                 reason = (
                     f"namespace {namespace} would cost {month:.0f} a month, "

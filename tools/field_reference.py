@@ -56,6 +56,8 @@ cloud: azure
 networkPolicy: enforced
 budgets:
   chat: {gpus: 8}
+limits:
+  cluster: {nodes: 20, createsPerHour: 10}
 ```
 """
 _USES = {"used": "", "warning": "**Not used; a warning.** ", "refused": "**Refused.** "}

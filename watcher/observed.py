@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from watcher.world import ClaimKind, Object, Snapshot
 
 
+DISKS = ("storage", "ephemeral-storage")
+"""How a claim asks for its node's disk: the gpu-provisioner reads the first, Karpenter the second."""
+
+
 class Stage(IntEnum):
     """How far a claim is; it only ever goes up."""
 
@@ -91,7 +95,7 @@ def claim(document: Object, uid: str) -> Claim:
         attempt=_number(notes.get(labels.ATTEMPT)),
         instance_type=_required(spec, labels.INSTANCE_TYPE),
         labels=tags,
-        disk=_number(str(requests.get("storage", "0")).removesuffix("Gi")) * GIB,
+        disk=max(_number(str(requests.get(key, "0")).removesuffix("Gi")) for key in DISKS) * GIB,
         created=time(meta.get("creationTimestamp")),
         terminating=bool(meta.get("deletionTimestamp")),
         stage=stage,

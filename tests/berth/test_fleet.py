@@ -43,6 +43,10 @@ FULL: dict[str, Any] = {
     "models": [{"name": "own"}],
     "prices": {"g5.xlarge": {"perHour": 1.5, "currency": "USD"}},
     "budgets": {"chat": {"gpus": 8, "costPerMonth": 1000}, "lab": {}},
+    "limits": {
+        "cluster": {"nodes": 50, "costPerHour": 200, "createsPerHour": 20},
+        "namespaces": {"lab": {"nodes": 2}},
+    },
     "pod": {"labels": {"team": "ml"}, "tolerations": [{"operator": "Exists"}], "queue": "gpus"},
     "nodeClass": {"group": "karpenter.k8s.aws", "kind": "EC2NodeClass", "name": "gpu"},
     "nodePool": {"staticCapacity": True, "capacityTypes": ["spot", "on-demand"]},
@@ -68,6 +72,8 @@ def test_every_field_arrives() -> None:
     assert found.weights.cache == fleet.WeightsCache(pvc="weights")
     assert found.fallback_instance_types == ("g5.xlarge", "g6.xlarge")
     assert found.budgets["chat"] == fleet.Budget(gpus=8, cost_per_month=1000)
+    assert found.limits.cluster == fleet.Limit(nodes=50, cost_per_hour=200, creates_per_hour=20)
+    assert found.limits.namespaces == {"lab": fleet.Limit(nodes=2)}
     assert found.pod == PodSettings(
         labels={"team": "ml"}, tolerations=({"operator": "Exists"},), queue="gpus"
     )
@@ -183,6 +189,12 @@ CASES: dict[str, tuple[Any, str, str, str]] = {
         "budgets.chat.costPerMonth",
         "expected a number, found nan",
         "write a number",
+    ),
+    "a limit below zero": (
+        {"limits": {"cluster": {"nodes": -1}}},
+        "limits.cluster.nodes",
+        "`nodes` is -1; it has to be at least 0",
+        "write a number of at least 0",
     ),
     "below zero": (
         {"budgets": {"chat": {"gpus": -1}}},

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from berth import catalog, labels, sizing, workspaces
 from berth.fleet import Fleet
+from watcher.scene import Scene
+from watcher.world import Snapshot
 
 if TYPE_CHECKING:
     from berth.plans import Plan
@@ -175,3 +177,15 @@ def pod(name: str = "assistant-0", node_name: str = "", *, ready: bool = False, 
         "spec": {"nodeName": node_name} if node_name else {},
         "status": found,
     }
+
+
+SERVED = {"nodeclaim": "karpenter.sh/v1", "machine": "karpenter.sh/v1alpha5", "nodepool": "karpenter.sh/v1"}
+
+
+def scene(
+    workspace_: Object | None = None, *, fleet: Fleet | None = None, after_s: float = 0, **fields: Any
+) -> Scene:
+    """A scene; the cluster serves everything unless it is said otherwise."""
+    fields.setdefault("served", SERVED)
+    snapshot = Snapshot(workspace_ if workspace_ is not None else workspace(fleet=fleet), **fields)
+    return Scene(snapshot, fleet or Fleet(), NOW + timedelta(seconds=after_s))
