@@ -77,6 +77,8 @@ class Weights(Frozen):
     size: int
     sha256: str | None = None
     pinned: bool = False
+    stamp: bool | None = None
+    """Whether one pod notes the checked sha256 beside the file for all; None where each hashes for itself."""
 
 
 class Adapter(Frozen):

@@ -57,8 +57,9 @@ def _own(
     if own.pvc is not None:
         pinned = _pins(own.sha256, file)
         return Weights(
-            pvc=own.pvc, pull_secrets=pull_secrets, file=file, size=size, sha256=own.sha256, pinned=pinned
-        )
+            pvc=own.pvc, pull_secrets=pull_secrets, file=file, size=size, sha256=own.sha256, pinned=pinned,
+            stamp=own.stamp or None,
+        )  # fmt: skip
     return Weights(
         hf=own.hf,
         revision=own.revision,

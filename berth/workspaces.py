@@ -66,6 +66,7 @@ class WeightsSource:
     pvc: str | None = None
     file: str | None = None
     sha256: str | None = None
+    stamp: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +342,7 @@ def _weights(fields: Mapping[str, Any]) -> WeightsSource:
         pvc=fields.get("pvc"),
         file=fields.get("file"),
         sha256=fields.get("sha256"),
+        stamp=fields.get("stamp", False),
     )
 
 

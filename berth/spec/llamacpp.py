@@ -8,7 +8,7 @@ from berth import flags
 from berth.spec import adapters, formats, pods
 from berth.spec.nodes import Field, Sequence, Struct
 from berth.spec.texts import code, listed
-from berth.spec.values import Integer, Text
+from berth.spec.values import Boolean, Integer, Text
 
 if TYPE_CHECKING:
     from berth.problems import Path
@@ -25,7 +25,7 @@ DEFAULTS: dict[str, Any] = {"parallel": 4, "cacheTypeK": "f16", "cacheTypeV": "f
 """What an absent field means whatever the preset and the nodes are."""
 
 _SOURCES = ("hf", "image", "pvc")
-_ONLY_WITH = {"revision": "hf", "tokenSecret": "hf", "pullSecrets": "image"}
+_ONLY_WITH = {"revision": "hf", "tokenSecret": "hf", "pullSecrets": "image", "stamp": "pvc"}
 
 
 def _judge_weights(weights: dict[str, Any], path: Path, report: Report) -> None:
@@ -49,6 +49,14 @@ def _judge_weights(weights: dict[str, Any], path: Path, report: Report) -> None:
                 f"remove it, or use `{source}`",
                 "conflict",
             )
+    if weights.get("stamp") and "pvc" in given and "sha256" not in weights:
+        report.error(
+            (*path, "stamp"),
+            True,
+            "without `sha256` nothing is hashed, so there is nothing to note",
+            "add the file's `sha256`, or remove `stamp`",
+            "conflict",
+        )
     if given[0] != "hf" and "file" not in weights and (*path, "file") not in report.broken:
         report.error(
             (*path, "file"),
@@ -75,6 +83,12 @@ WEIGHTS = Struct(
             "Absent with `hf`: the preset's file name.",
         ),
         "sha256": Field(Text(formats.SHA256), "SHA-256 of the file, checked before it is served."),
+        "stamp": Field(
+            Boolean(),
+            "Whether the checked `sha256` is noted beside the file, so that one pod hashes it and not each; "
+            "only with `pvc`, which must then be writable.",
+            default="false",
+        ),
     },
     rules=(
         (
@@ -87,6 +101,8 @@ WEIGHTS = Struct(
         ),
         ("has(self.image) || !has(self.pullSecrets)", "pullSecrets need image"),
         ("has(self.hf) || has(self.file)", "file is needed with image and pvc"),
+        ("!has(self.stamp) || has(self.pvc)", "stamp needs pvc"),
+        ("!has(self.stamp) || !self.stamp || has(self.sha256)", "stamp needs sha256"),
     ),
     verdict=_judge_weights,
     hints={"repository": "write `hf`", "huggingface": "write `hf`", "url": "write `hf`, `image` or `pvc`"},

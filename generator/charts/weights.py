@@ -63,8 +63,7 @@ def supply(frame: Frame, weights: Weights) -> Supply:
             return _image_volume(weights.image)
         return _image_copy(frame, weights, weights.image)
     if weights.pvc is not None:
-        claim = {"claimName": weights.pvc, "readOnly": True}
-        return Supply([{"name": VOLUME, "persistentVolumeClaim": claim}], _mount(read_only=True))
+        return _volume(frame, weights, weights.pvc)
     return _download(frame, weights)
 
 
@@ -72,6 +71,21 @@ def _image_volume(image: str) -> Supply:
     """The runtime mounts the image itself: nothing is copied, and the digest is the runtime's to verify."""
     volume = {"name": VOLUME, "image": {"reference": image, "pullPolicy": "IfNotPresent"}}
     return Supply([volume], _mount(read_only=True))
+
+
+def _volume(frame: Frame, weights: Weights, claim: str) -> Supply:
+    """A file that is there; where the volume may be written to, one pod hashes it and notes that for all."""
+    if not weights.stamp or weights.sha256 is None:
+        source = {"claimName": claim, "readOnly": True}
+        return Supply([{"name": VOLUME, "persistentVolumeClaim": source}], _mount(read_only=True))
+    verify = containers.berth(
+        frame,
+        "weights",
+        ["python", "-m", "serving", "verify", "--model", path(weights), "--sha256", weights.sha256],
+        mounts=[_mount(read_only=False)],
+    )
+    volume = {"name": VOLUME, "persistentVolumeClaim": {"claimName": claim}}
+    return Supply([volume], _mount(read_only=True), [verify])
 
 
 def _image_copy(frame: Frame, weights: Weights, image: str) -> Supply:

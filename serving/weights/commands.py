@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from serving.weights import checking
 from serving.weights import tools as programs
+from serving.weights import verifying
 from serving.weights.errors import EXIT_WRONG_HASH, WeightsError, say_why
 from serving.weights.stamps import State
 
@@ -65,14 +65,11 @@ def _fetch(given: argparse.Namespace) -> int:
 
 
 def verify(arguments: Sequence[str]) -> int:
-    """Compare a model's files with their sha256 and stamp them, so that the server need not."""
-    parser = argparse.ArgumentParser("python -m serving verify", description=verify.__doc__)
-    parser.add_argument("--model", required=True, type=Path, metavar="FILE")
-    parser.add_argument("--sha256", type=_digest)
-    given = parser.parse_args(arguments)
+    """Compare a model's files with their sha256 and stamp them, so that nobody else need do it."""
+    given = parse_verify(arguments)
 
     def run() -> int:
-        checked = checking.check(given.model, given.sha256)
+        checked = verifying.verify(given.model, given.sha256, _say)
         if checked.state is State.WRONG:
             say_why(checked.reason)
             return EXIT_WRONG_HASH
@@ -80,6 +77,14 @@ def verify(arguments: Sequence[str]) -> int:
         return 0
 
     return _told(run)
+
+
+def parse_verify(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the arguments of `verify`."""
+    parser = argparse.ArgumentParser("python -m serving verify", description=verify.__doc__)
+    parser.add_argument("--model", required=True, type=Path, metavar="FILE")
+    parser.add_argument("--sha256", type=_digest)
+    return parser.parse_args(arguments)
 
 
 def tools(arguments: Sequence[str]) -> int:

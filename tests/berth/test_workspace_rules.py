@@ -150,6 +150,18 @@ RULES: dict[str, Case] = {
         "`revision` means nothing with `pvc`",
         "remove it, or use `hf`",
     ),
+    "a stamp without a sha256": (
+        weights(pvc="models", file="m.gguf", stamp=True),
+        f"{LLAMACPP}.weights.stamp",
+        "without `sha256` nothing is hashed, so there is nothing to note",
+        "add the file's `sha256`, or remove `stamp`",
+    ),
+    "a stamp in an image": (
+        weights(image="e/w", file="m.gguf", stamp=True),
+        f"{LLAMACPP}.weights.stamp",
+        "`stamp` means nothing with `image`",
+        "remove it, or use `pvc`",
+    ),
     "a file outside": (
         weights(pvc="c", file="../a.gguf"),
         f"{LLAMACPP}.weights.file",

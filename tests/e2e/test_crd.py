@@ -115,6 +115,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a file outside the weights": (
         {"inference": {"llamacpp": {"weights": {"pvc": "p", "file": "../m.gguf"}}}}, "should match",
     ),
+    "a stamp without a sha256": (
+        {"inference": {"llamacpp": {"weights": {"pvc": "p", "file": "m.gguf", "stamp": True}}}},
+        "stamp needs sha256",
+    ),
     "a token for an image": (
         {"inference": {"llamacpp": {"weights": {"image": "e/w", "file": "m.gguf", "tokenSecret": "t"}}}},
         "need hf",

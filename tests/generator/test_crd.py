@@ -216,7 +216,7 @@ def test_what_a_schema_can_judge_across_fields_is_a_rule() -> None:
     assert rules[".tuning"] == ["false"]
     assert rules[".inference.adapters[].source.urls"] == ["self.size() == 0"]
     assert rules[".inference"][2].startswith("!has(self.adapters) || self.adapters.all(")
-    assert len(rules[".inference.llamacpp.weights"]) == 4
+    assert len(rules[".inference.llamacpp.weights"]) == 6
     assert rules.keys() >= {".inference.llamacpp", ".inference.llamacpp.contextSize"}
 
 

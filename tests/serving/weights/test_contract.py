@@ -38,6 +38,15 @@ def test_every_download_is_understood() -> None:
         assert given.size > 0
 
 
+def test_every_check_of_a_volume_is_understood() -> None:
+    found = [
+        commands.parse_verify(arguments) for arguments in rendered(["python", "-m", "serving", "verify"])
+    ]
+    assert [(given.model, given.sha256) for given in found] == [
+        (Path("/models/phi-4/phi-4-Q8_0.gguf"), "0123456789abcdef" * 4)
+    ]
+
+
 def test_the_copy_program_is_put_where_it_is_run() -> None:
     places = list(rendered(["python", "-m", "serving", "tools"]))
     copies = list(rendered(["/berth/copy"]))
