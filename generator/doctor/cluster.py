@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -78,7 +79,8 @@ def _definition(facts: Facts) -> Finding:
     if not _condition(found, "Established"):
         return error(AREA, what, "it is not established", f"kubectl describe crd {crd.NAME}")
     served = {one["name"]: one.get("schema") for one in found["spec"]["versions"] if one.get("served")}
-    ours = {one["name"]: one["schema"] for one in crd.definition()["spec"]["versions"]}
+    made = json.loads(json.dumps(crd.definition()))
+    ours = {one["name"]: one["schema"] for one in made["spec"]["versions"]}
     if set(served) != set(ours):
         return error(AREA, what, f"it serves {', '.join(sorted(served))}", INSTALL)
     if served != ours:

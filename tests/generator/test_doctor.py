@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ def well(fleet: Fleet = FLEET) -> Answers:
         (thing["kind"], thing["metadata"]["name"]): copy.deepcopy(thing)
         for thing in platform.objects(frame.Settings(fleet))
     }
-    crd = things[("CustomResourceDefinition", "workspaces.kaito.sh")]
+    crd = json.loads(json.dumps(things[("CustomResourceDefinition", "workspaces.kaito.sh")]))
     crd["status"] = {"conditions": [{"type": "Established", "status": "True"}]}
     configurations = [
         things[(kind, frame.WEBHOOK)]
