@@ -29,32 +29,6 @@ def command(
     watcher: Annotated[
         bool, typer.Option("--watcher/--no-watcher", help="Whether the node watcher belongs to it.")
     ] = True,
-    max_nodes: Annotated[
-        int | None,
-        typer.Option(
-            "--max-nodes", min=0, metavar="N", help="Most nodes that the watcher keeps.", show_default=False
-        ),
-    ] = None,
-    max_cost_per_hour: Annotated[
-        float | None,
-        typer.Option(
-            "--max-cost-per-hour",
-            min=0,
-            metavar="X",
-            help="Most that they may cost together.",
-            show_default=False,
-        ),
-    ] = None,
-    max_creates_per_hour: Annotated[
-        int | None,
-        typer.Option(
-            "--max-creates-per-hour",
-            min=0,
-            metavar="N",
-            help="Most nodes asked for within an hour.",
-            show_default=False,
-        ),
-    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--watcher-dry-run", help="Let the watcher only say what it would do.")
     ] = False,
@@ -72,15 +46,7 @@ def command(
     """
     from generator.platform import output
 
-    limits = {
-        "max-nodes": max_nodes,
-        "max-cost-per-hour": max_cost_per_hour,
-        "max-creates-per-hour": max_creates_per_hour,
-    }
-    rails = {name: str(value) for name, value in limits.items() if value is not None}
-    if dry_run:
-        rails["dry-run"] = ""
     code = output.command_line(
-        out, check=check, fleet=fleet, certificates=certificates, watcher=watcher, rails=rails
+        out, check=check, fleet=fleet, certificates=certificates, watcher=watcher, dry_run=dry_run
     )
     raise typer.Exit(code)

@@ -53,6 +53,7 @@ def watcher(settings: frame.Settings) -> Iterator[Object]:
         _rule("", ["nodes", "pods", "services"], ["list", "watch"]),
         _rule("apps", ["deployments", "statefulsets"], ["list", "watch"]),
         _rule("networking.k8s.io", ["ingresses"], ["list", "watch"]),
+        _rule("gateway.networking.k8s.io", ["httproutes"], ["list", "watch"]),
         _rule("karpenter.sh", [*_CLAIMS.values(), "nodepools"], _SEE),
         _rule("events.k8s.io", ["events"], ["create", "patch"]),
     ]

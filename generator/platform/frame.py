@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +9,8 @@ from berth import labels
 from berth.fleet import Fleet
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from generator.charts.frames import Object
 
 NAMESPACE = "berth-system"
@@ -27,7 +28,6 @@ HTTPS_PORT, PLAIN_PORT = 8443, 8080
 RBAC = "rbac.authorization.k8s.io"
 
 Certificates = Literal["own", "cert-manager"]
-Rails = Mapping[str, str]
 NO_FLEET = "# No fleet file: every field has its default.\n{}\n"
 
 
@@ -39,8 +39,8 @@ class Settings:
     text: str = NO_FLEET
     certificates: Certificates = "own"
     watcher: bool = True
-    rails: Rails = field(default_factory=dict)
-    """Limits of the watcher: flags of `python -m watcher` without their dashes."""
+    dry_run: bool = False
+    """Whether the watcher only says what it would do."""
 
 
 def thing(

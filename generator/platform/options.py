@@ -27,8 +27,8 @@ def written(settings: frame.Settings) -> list[str]:
         found.append(f"{_CERTIFICATES}={settings.certificates}")
     if not settings.watcher:
         found.append(_NO_WATCHER)
-    for name, value in settings.rails.items():
-        found.append(f"--{name}={value}" if value else _DRY_RUN)
+    if settings.dry_run:
+        found.append(_DRY_RUN)
     return found
 
 
@@ -39,14 +39,9 @@ def in_text(text: str) -> list[str]:
 
 def read(options: Sequence[str]) -> frame.Settings:
     """Return the settings that these options make, with a default fleet; unknown ones count for nothing."""
-    rails, certificates = {}, "own"
-    for option in options:
-        name, _, value = option.partition("=")
-        if name == _CERTIFICATES:
-            certificates = value
-        elif name.startswith("--max-"):
-            rails[name.removeprefix("--")] = value
-        elif name == _DRY_RUN:
-            rails["dry-run"] = ""
-    chosen: frame.Certificates = "cert-manager" if certificates == "cert-manager" else "own"
-    return frame.Settings(certificates=chosen, watcher=_NO_WATCHER not in options, rails=rails)
+    certificates: frame.Certificates = "own"
+    if f"{_CERTIFICATES}=cert-manager" in options:
+        certificates = "cert-manager"
+    return frame.Settings(
+        certificates=certificates, watcher=_NO_WATCHER not in options, dry_run=_DRY_RUN in options
+    )

@@ -27,10 +27,10 @@ def command_line(
     fleet: Path | None,
     certificates: frame.Certificates,
     watcher: bool = True,
-    rails: frame.Rails | None = None,
+    dry_run: bool = False,
 ) -> int:
     """Run the command and return its exit code; data goes to stdout, talk to stderr."""
-    settings = read(fleet, frame.Settings(certificates=certificates, watcher=watcher, rails=rails or {}))
+    settings = read(fleet, frame.Settings(certificates=certificates, watcher=watcher, dry_run=dry_run))
     if settings is None:
         return EXIT_UNUSABLE
     try:

@@ -127,8 +127,8 @@ def _arguments(component: str, settings: frame.Settings) -> list[str]:
     found = [f"--fleet={frame.FLEET_FOLDER}/{frame.FLEET_KEY}"]
     if component == frame.WEBHOOK and settings.certificates == "cert-manager":
         found += ["--certificates=files", f"--cert-dir={frame.CERTIFICATES_FOLDER}"]
-    if component == frame.WATCHER:
-        found += [f"--{name}={value}" if value else f"--{name}" for name, value in settings.rails.items()]
+    if component == frame.WATCHER and settings.dry_run:
+        found.append("--dry-run")
     return found
 
 

@@ -52,11 +52,11 @@ def test_the_example_fleet_is_well(fleet: Path) -> None:
 
 
 def test_options_of_the_platform_are_remembered(fleet: Path) -> None:
-    install(fleet, "--max-nodes", "3", "--certificates", "cert-manager", "--watcher-dry-run")
+    install(fleet, "--certificates", "cert-manager", "--watcher-dry-run")
     assert complaints(fleet) == []
     change(fleet / "berth.yaml", "azure", "aws")
     (found,) = (one for one in complaints(fleet) if one.what.startswith("platform"))
-    assert "--certificates=cert-manager --max-nodes=3 --watcher-dry-run" in found.fix
+    assert "--certificates=cert-manager --watcher-dry-run" in found.fix
 
 
 CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {

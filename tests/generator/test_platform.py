@@ -123,8 +123,7 @@ def test_the_pods_arguments_are_the_webhooks_own() -> None:
 def test_the_watchers_arguments_are_its_own() -> None:
     from watcher import settings
 
-    rails = {"max-nodes": "7", "max-cost-per-hour": "12.5", "max-creates-per-hour": "3", "dry-run": ""}
-    made = platform.objects(frame.Settings(rails=rails))
+    made = platform.objects(frame.Settings(dry_run=True))
     (pod,) = (
         thing["spec"]["template"]["spec"]
         for thing in made
@@ -136,8 +135,6 @@ def test_the_watchers_arguments_are_its_own() -> None:
     assert (given.namespace, given.name, given.identity) == (frame.NAMESPACE, frame.WATCHER, "berth-system")
     assert given.port == container["ports"][0]["containerPort"]
     assert str(given.fleet) == f"{frame.FLEET_FOLDER}/{frame.FLEET_KEY}"
-    limits = given.cluster
-    assert (limits.nodes, limits.cost_per_hour, limits.creates_per_hour) == (7, 12.5, 3)
     assert given.dry_run
 
 
@@ -228,18 +225,17 @@ def test_what_is_no_longer_wanted_goes_and_files_of_others_stay(tmp_path: Path) 
     assert output.command_line(str(tmp_path), check=True, fleet=None, certificates="own") == 0
 
 
-def test_the_command_passes_limits_to_the_watcher(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_may_leave_the_watcher_out_or_let_it_only_talk(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     from generator import cli
 
-    limits = ["--max-nodes", "1234567", "--max-cost-per-hour", "1234567.25", "--watcher-dry-run"]
-    assert cli.run(["install", "--out", "-", *limits]) == 0
-    made = list(yaml.safe_load_all(capsys.readouterr().out))
+    assert cli.run(["install", "--out", "-", "--watcher-dry-run"]) == 0
     (container,) = next(
         thing["spec"]["template"]["spec"]["containers"]
-        for thing in made
+        for thing in yaml.safe_load_all(capsys.readouterr().out)
         if (thing["kind"], thing["metadata"]["name"]) == ("Deployment", frame.WATCHER)
     )
-    wanted = ["--fleet=/etc/berth/berth.yaml", "--max-nodes=1234567", "--max-cost-per-hour=1234567.25"]
-    assert container["args"] == [*wanted, "--dry-run"]
+    assert container["args"] == ["--fleet=/etc/berth/berth.yaml", "--dry-run"]
     assert cli.run(["install", "--out", "-", "--no-watcher"]) == 0
     assert "berth-watcher" not in capsys.readouterr().out
