@@ -34,8 +34,9 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._live = _Live()
         self.registry.register(self._live)
-        self.ready = self._gauge("ready", "1 once the cluster's objects are known")
+        self.ready = self._gauge("ready", "1 while `/readyz` says so")
         self.leader = self._gauge("leader", "1 while this replica makes and removes nodes")
+        self.terms = self._counter("leader_transitions", "How often this replica began to lead", ())
         self._passes = self._counter(
             "passes", "Passes over Workspaces by what came out: the reason of `Ready`, `gone` or `failed`",
             ("outcome",),
