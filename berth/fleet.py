@@ -266,6 +266,11 @@ class Fleet(Settings):
         "NetworkPolicies. Only then may a model span several nodes, "
         "because the engine's RPC has no authentication.",
     )
+    several_nodes: Literal["statefulset", "leaderworkerset"] = Field(
+        default="statefulset",
+        description="What a model over several nodes is made of: StatefulSets, or a LeaderWorkerSet where "
+        "its controller runs.",
+    )
     images: Images = Field(default=Images(), description="Container images.")
     weights: FleetWeights = Field(default=FleetWeights(), description="Where weights come from.")
     fallback_instance_types: Annotated[tuple[InstanceTypeName, ...], Field(strict=False)] = Field(

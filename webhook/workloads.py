@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from berth.problems import Path
     from webhook.reviews import Request
 
-KINDS = ("Deployment", "StatefulSet", "Pod")
+KINDS = ("Deployment", "StatefulSet", "LeaderWorkerSet", "Pod")
 
 _AGAIN = "change the Workspace in git and run `berth render`"
 _SERVER, _WORKER = "server", "worker"
@@ -61,10 +61,10 @@ def _pod_problems(pod: Mapping[str, Any]) -> Iterable[Problem]:
 def _workload_problems(workload: Mapping[str, Any], old: Mapping[str, Any] | None) -> Iterable[Problem]:
     notes, place = notes_of(workload), ("metadata", "annotations")
     spec = mapping(workload.get("spec"))
-    template = mapping(spec.get("template"))
-    inner = notes_of(template)
+    templates = _templates(spec)
     if labels.SERVER not in notes:
-        if labels.SERVER in inner or (old is not None and labels.SERVER in notes_of(old)):
+        inner = any(labels.SERVER in notes_of(template) for _, template in templates)
+        if inner or (old is not None and labels.SERVER in notes_of(old)):
             yield Problem((*place, labels.SERVER), None, "the copy of the plan was removed", _AGAIN,
                           rule="plan-removed")  # fmt: skip
         elif labels.SPEC_DIGEST not in notes:
@@ -76,24 +76,37 @@ def _workload_problems(workload: Mapping[str, Any], old: Mapping[str, Any] | Non
     yield from found
     if copy is None:
         return
-    inside = ("spec", "template", "metadata", "annotations")
-    for key in (labels.SERVER, labels.SERVER_DIGEST):
-        if inner.get(key) != notes[key] and (key in inner or key == labels.SERVER_DIGEST):
-            reason = "the pods' copy of the plan is not the workload's"
-            yield Problem((*inside, key), inner.get(key), reason, _AGAIN, rule="edited-copy")
-    pod, below = mapping(template.get("spec")), ("spec", "template", "spec")
-    yield from _spec_problems(pod, below, copy)
+    for where, template in templates:
+        own = notes_of(template)
+        for key in (labels.SERVER, labels.SERVER_DIGEST):
+            if own.get(key) != notes[key] and (key in own or key == labels.SERVER_DIGEST):
+                reason = "the pods' copy of the plan is not the workload's"
+                here = (*where, "metadata", "annotations", key)
+                yield Problem(here, own.get(key), reason, _AGAIN, rule="edited-copy")
+        yield from _spec_problems(mapping(template.get("spec")), (*where, "spec"), copy)
     nodes = _json(notes.get(labels.NODES))
     if nodes is None and old is not None and labels.NODES in notes_of(old):
         reason = "the copy of the plan's nodes was removed, or cannot be read"
         yield Problem((*place, labels.NODES), None, reason, _AGAIN, rule="plan-removed")
     if nodes is not None:
-        yield from _node_problems(pod, below, nodes)
+        for where, template in templates:
+            yield from _node_problems(mapping(template.get("spec")), (*where, "spec"), nodes)
         most, asked = nodes.get("replicas"), spec.get("replicas", 1)
         if isinstance(most, int) and isinstance(asked, int) and asked > most:
             reason = f"{asked} replicas are asked for, and the plan has nodes for {most}"
             fix = "set `inference.llamacpp.replicas` in the Workspace and run `berth render`"
             yield Problem(("spec", "replicas"), asked, reason, fix, rule="replicas")
+
+
+def _templates(spec: Mapping[str, Any]) -> list[tuple[Path, Mapping[str, Any]]]:
+    """The pod templates of a workload with their places: one, or a leader's and its workers'."""
+    group = spec.get("leaderWorkerTemplate")
+    if group is None:
+        return [(("spec", "template"), mapping(spec.get("template")))]
+    place = ("spec", "leaderWorkerTemplate")
+    return [
+        ((*place, name), mapping(mapping(group).get(name))) for name in ("leaderTemplate", "workerTemplate")
+    ]
 
 
 def _copy(notes: Mapping[str, Any], place: Path) -> tuple[dict[str, Any] | None, list[Problem]]:

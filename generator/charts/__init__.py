@@ -42,7 +42,7 @@ def _preset_objects(frame: Frame) -> Iterator[Object]:
     if frame.plan.nodes.provisioning == "nodepool":
         yield nodepools.node_pool(frame)
     yield network.service(frame)
-    if frame.spans_nodes:
+    if frame.spans_nodes and frame.fleet.several_nodes == "statefulset":
         yield network.headless_service(frame)
     yield _disruption_budget(frame)
     yield from workloads.workloads(frame, server, weights)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _BEFORE = frozenset({"ServiceAccount", "ConfigMap", "NetworkPolicy", "NodePool"})
 """What pods need to start. The Workspace is not among them: it is healthy only when its pods are, and a wave
 waits for the health of the one before."""
-_CUSTOM = frozenset({"Workspace", "NodePool", "PodMonitor", "HTTPRoute"})
+_CUSTOM = frozenset({"Workspace", "NodePool", "PodMonitor", "HTTPRoute", "LeaderWorkerSet"})
 """Kinds whose CRD may come with the same sync."""
 _PROTECTED = frozenset({"NodePool", "PersistentVolumeClaim"})
 """Kinds whose loss takes nodes or data with it."""

@@ -42,9 +42,12 @@ _PROBE_PERIOD_SECONDS = 10
 class Group:
     """One replica on several nodes: its index and the workers that its leader reaches."""
 
-    replica: int
+    replica: int | None
+    """None where one template stands for all replicas."""
     workers: tuple[str, ...]
     """Host names in the order of the plan's GPUs."""
+    own_name: str | None = None
+    """Variable in which a leader finds its pod's name, where host names are made with it."""
 
 
 def serving(frame: Frame, server: Server, weights: Weights, group: Group | None = None) -> Object:
@@ -57,6 +60,7 @@ def serving(frame: Frame, server: Server, weights: Weights, group: Group | None 
         "server",
         ["python", "-m", "serving"],
         args=_arguments(server, weights, group),
+        environment=_own_name(group),
         mounts=[
             supply.mount,
             *more.mounts,
@@ -234,7 +238,16 @@ def _resources(plan: Plan, server: Server, *, worker: bool = False) -> Object:
 
 
 def _group_labels(group: Group | None, role: str) -> dict[str, str]:
-    return {} if group is None else {labels.ROLE: role, REPLICA: str(group.replica)}
+    if group is None:
+        return {}
+    return {labels.ROLE: role, **({} if group.replica is None else {REPLICA: str(group.replica)})}
+
+
+def _own_name(group: Group | None) -> list[Object]:
+    if group is None or group.own_name is None:
+        return []
+    field = {"apiVersion": "v1", "fieldPath": "metadata.name"}
+    return [{"name": group.own_name, "valueFrom": {"fieldRef": field}}]
 
 
 def _port(name: str, number: int) -> Object:

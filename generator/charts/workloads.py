@@ -1,8 +1,8 @@
 """Deployments and StatefulSets: how many pods, and how a rollout replaces them.
 
 A replica on one node is a pod of a Deployment. A replica on several nodes is a leader and its workers, two
-StatefulSets of its own, because their pods need names that the leader can dial. The engine's leader stops
-when a worker dies, so its front starts it anew and the group with it.
+StatefulSets of its own, because their pods need names that the leader can dial, or part of a LeaderWorkerSet.
+The engine's leader stops when a worker dies, so its front starts it anew and the group with it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from berth import labels, names
 from berth.plans import canonical
-from generator.charts import placing, pods
+from generator.charts import leaderworkersets, placing, pods
 from generator.charts.frames import LEADER, REPLICA, WORKER
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ def workloads(frame: Frame, server: Server, weights: Weights) -> Iterator[Object
     """Yield the workloads of a preset."""
     if not frame.spans_nodes:
         yield deployment(frame, pods.serving(frame, server, weights), pods.startup_failures(weights) * 10)
+        return
+    if frame.fleet.several_nodes == "leaderworkerset":
+        notes = carried(frame, frame.plan.replicas)
+        yield leaderworkersets.leader_worker_set(frame, server, weights, notes)
         return
     for replica in range(frame.plan.replicas):
         yield from _group(frame, server, weights, replica)

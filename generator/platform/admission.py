@@ -55,7 +55,10 @@ SPEC_CHANGED: Object = {
 def configurations(settings: frame.Settings) -> Iterator[Object]:
     """Yield both configurations; they come last, when the webhook is there."""
     workspaces = _rule(labels.GROUP, list(labels.VERSIONS), [PLURAL], ["CREATE", "UPDATE"])
-    workloads = [_rule("apps", ["v1"], ["deployments", "statefulsets"], ["CREATE", "UPDATE"])]
+    workloads = [
+        _rule("apps", ["v1"], ["deployments", "statefulsets"], ["CREATE", "UPDATE"]),
+        _rule("leaderworkerset.x-k8s.io", ["v1"], ["leaderworkersets"], ["CREATE", "UPDATE"]),
+    ]
     yield _configuration(
         "MutatingWebhookConfiguration",
         settings,

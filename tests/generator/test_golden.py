@@ -18,7 +18,7 @@ from generator import lockfile, render
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = sorted(path.name for path in GOLDEN.iterdir() if (path / "specs").is_dir())
 KUBERNETES = "1.37"
-CUSTOM = frozenset({"Workspace", "NodePool", "PodMonitor", "HTTPRoute", "Kustomization"})
+CUSTOM = frozenset({"Workspace", "NodePool", "PodMonitor", "HTTPRoute", "Kustomization", "LeaderWorkerSet"})
 
 
 @pytest.mark.parametrize("case", CASES)

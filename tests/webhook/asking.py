@@ -21,7 +21,7 @@ RENDERED = (
     ROOT / "examples" / "fleet" / "rendered",
     ROOT / "tests" / "golden",
 )
-KINDS = ("Workspace", "Deployment", "StatefulSet")
+KINDS = ("Workspace", "Deployment", "StatefulSet", "LeaderWorkerSet")
 
 Object = dict[str, Any]
 
