@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+
+class Format(StrEnum):
+    """How the platform is written."""
+
+    kustomize = "kustomize"
+    helm = "helm"
 
 
 def command(
@@ -26,6 +34,9 @@ def command(
             help="Who makes the webhook's certificates: itself, or cert-manager.",
         ),
     ] = "own",
+    format: Annotated[
+        Format, typer.Option("--format", "-f", help="A Kustomize base, or a Helm chart of the same objects.")
+    ] = Format.kustomize,
     watcher: Annotated[
         bool, typer.Option("--watcher/--no-watcher", help="Whether the node watcher belongs to it.")
     ] = True,
@@ -43,10 +54,18 @@ def command(
       berth install --out - --fleet berth.yaml | kubectl apply --server-side -f -
 
       berth install --out platform     # to commit, for Argo CD or Flux
+
+      berth install --format helm --out chart && helm install berth chart --namespace berth-system
     """
     from generator.platform import output
 
     code = output.command_line(
-        out, check=check, fleet=fleet, certificates=certificates, watcher=watcher, dry_run=dry_run
+        out,
+        check=check,
+        fleet=fleet,
+        certificates=certificates,
+        watcher=watcher,
+        dry_run=dry_run,
+        chart=format is Format.helm,
     )
     raise typer.Exit(code)

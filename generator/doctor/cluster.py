@@ -109,7 +109,7 @@ def _program(facts: Facts, component: str) -> Finding:
     wanted = found["spec"].get("replicas", 1)
     ready = (found.get("status") or {}).get("readyReplicas", 0)
     image = found["spec"]["template"]["spec"]["containers"][0]["image"]
-    look = f"kubectl --namespace {frame.NAMESPACE} describe pods --selector {labels.NAME}={component}"
+    look = f"kubectl --namespace {facts.namespace} describe pods --selector {labels.NAME}={component}"
     if ready == 0:
         return error(AREA, what, f"no replica of {wanted} is ready ({image})", look)
     if ready < wanted:
@@ -125,7 +125,7 @@ def _lease(facts: Facts, component: str, now: datetime) -> Iterator[Finding]:
         return
     if found is None:
         reason = facts.refusal("leases")
-        logs = f"kubectl --namespace {frame.NAMESPACE} logs deployment/{component}"
+        logs = f"kubectl --namespace {facts.namespace} logs deployment/{component}"
         yield unknown(AREA, what, reason) if reason else error(AREA, what, "nobody ever led", logs)
         return
     spec = found["spec"]
@@ -134,7 +134,7 @@ def _lease(facts: Facts, component: str, now: datetime) -> Iterator[Finding]:
     seconds = int(spec.get("leaseDurationSeconds") or 15)
     if not holder or age > 2 * seconds:
         said = f"{holder} did not renew its lease for {age:.0f} s" if holder else "nobody holds the lease"
-        logs = f"kubectl --namespace {frame.NAMESPACE} logs deployment/{component}; is this clock right?"
+        logs = f"kubectl --namespace {facts.namespace} logs deployment/{component}; is this clock right?"
         yield error(AREA, what, said, logs)
     else:
         yield fine(AREA, what, f"{holder}, renewed {max(age, 0):.0f} s ago")
@@ -150,11 +150,11 @@ def _configurations(facts: Facts, now: datetime) -> Iterator[Finding]:
         bundles = {
             (hook.get("clientConfig") or {}).get("caBundle") or "" for hook in found.get("webhooks") or ()
         }
-        yield _bundle(what, bundles, now)
+        yield _bundle(facts, what, bundles, now)
 
 
-def _bundle(what: str, bundles: set[str], now: datetime) -> Finding:
-    logs = f"kubectl --namespace {frame.NAMESPACE} logs deployment/{frame.WEBHOOK}"
+def _bundle(facts: Facts, what: str, bundles: set[str], now: datetime) -> Finding:
+    logs = f"kubectl --namespace {facts.namespace} logs deployment/{frame.WEBHOOK}"
     if not all(bundles) or not bundles:
         why = "a webhook has no caBundle, so the API server trusts nobody who answers"
         return error(AREA, what, why, f"the leader writes it, or cert-manager: {logs}")
@@ -177,7 +177,7 @@ def _admission(facts: Facts) -> Finding:
     reason = getattr(answer, "reason", "it was not asked")
     if "failed calling webhook" in reason:
         at = reason.index("failed calling webhook")
-        look = f"kubectl --namespace {frame.NAMESPACE} get pods,endpointslices,networkpolicies"
+        look = f"kubectl --namespace {facts.namespace} get pods,endpointslices,networkpolicies"
         return error(AREA, what, f"the API server can't reach the webhook: {reason[at:]}", look)
     if "AlreadyExists" in reason or "already exists" in reason:
         return fine(AREA, what, "the API server asked the webhook about a Workspace, and it answered")
@@ -189,7 +189,7 @@ def _metrics(facts: Facts, now: datetime) -> Iterator[Finding]:
     if isinstance(text, str):
         end = _sample(text, "berth_webhook_certificate_not_after_seconds")
         if end:
-            yield _certificate(datetime.fromtimestamp(end, UTC), now)
+            yield _certificate(facts, datetime.fromtimestamp(end, UTC), now)
     for component, what in _PROGRAMS.items():
         text = facts.data(f"{what} metrics")
         good = (
@@ -198,13 +198,13 @@ def _metrics(facts: Facts, now: datetime) -> Iterator[Finding]:
             else None
         )
         if good == 0:
-            logs = f"kubectl --namespace {frame.NAMESPACE} logs deployment/{component}"
+            logs = f"kubectl --namespace {facts.namespace} logs deployment/{component}"
             yield error(AREA, f"{what}'s fleet file", "it can't be used; the last good one is in use", logs)
 
 
-def _certificate(end: datetime, now: datetime) -> Finding:
+def _certificate(facts: Facts, end: datetime, now: datetime) -> Finding:
     what = "webhook's certificate"
-    logs = f"kubectl --namespace {frame.NAMESPACE} logs deployment/{frame.WEBHOOK}"
+    logs = f"kubectl --namespace {facts.namespace} logs deployment/{frame.WEBHOOK}"
     if end < now + timedelta(days=2):
         return error(AREA, what, f"it runs out at {end:%Y-%m-%d %H:%M} UTC and was not renewed", logs)
     return fine(AREA, what, f"it holds until {end:%Y-%m-%d}")

@@ -40,6 +40,15 @@ class Facts:
 
     answers: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def namespace(self) -> str:
+        """Where the platform is: a chart may stand in any namespace, and its webhooks say in which."""
+        found = next(
+            (one for one in self.items("validating") if one["metadata"]["name"] == frame.WEBHOOK), {}
+        )
+        services = ((hook.get("clientConfig") or {}).get("service") for hook in found.get("webhooks") or ())
+        return next((str(one["namespace"]) for one in services if one), frame.NAMESPACE)
+
     def data(self, name: str) -> Any:
         """Return an answer's data; None where there is none."""
         found = self.answers.get(name)
@@ -61,8 +70,9 @@ class Facts:
         return found.reason if isinstance(found, Absent) and not found.missing else None
 
 
-def questions(fleet: Fleet) -> dict[str, Callable[[Kubectl], Any]]:
-    """Return what is asked, by name."""
+def questions(fleet: Fleet, namespace: str = frame.NAMESPACE) -> dict[str, Callable[[Kubectl], Any]]:
+    """Return what is asked, by name; `namespace` is the platform's."""
+    own = ("--namespace", namespace)
     found: dict[str, Callable[[Kubectl], Any]] = {
         "version": lambda kubectl: kubectl.json("version"),
         "crd": _get("crd", NAME),
@@ -72,18 +82,18 @@ def questions(fleet: Fleet) -> dict[str, Callable[[Kubectl], Any]]:
         "cert-manager": _raw("/apis/cert-manager.io/v1"),
         "validating": _get("validatingwebhookconfigurations"),
         "mutating": _get("mutatingwebhookconfigurations"),
-        "deployments": _own("deployments"),
-        "leases": _own("leases"),
-        "endpoints": _own("endpointslices"),
-        "fleet": _own("configmap", frame.FLEET),
+        "deployments": _get("deployments", *own),
+        "leases": _get("leases", *own),
+        "endpoints": _get("endpointslices", *own),
+        "fleet": _get("configmap", frame.FLEET, *own),
         "nodes": _get("nodes"),
         "daemonsets": _get("daemonsets", "--all-namespaces"),
         "workspaces": _get(NAME, "--all-namespaces"),
         "nodeclaims": _get("nodeclaims.karpenter.sh", f"--selector={labels.WORKSPACE_UID}"),
         "machines": _get("machines.karpenter.sh", "--all-namespaces", f"--selector={labels.WORKSPACE_UID}"),
         "admission": _try_admission,
-        "webhook metrics": _metrics(frame.WEBHOOK),
-        "watcher metrics": _metrics(frame.WATCHER),
+        "webhook metrics": _metrics(frame.WEBHOOK, namespace),
+        "watcher metrics": _metrics(frame.WATCHER, namespace),
     }
     node_class = fleet.new_node_class
     if node_class is not None:
@@ -100,11 +110,17 @@ def gather(kubectl: Kubectl, fleet: Fleet) -> Facts:
     Raises:
         KubectlError: the cluster does not answer at all.
     """
-    asked = questions(fleet)
-    # The first answer alone: a cluster that is away must not be waited for twenty times.
-    answers = {"version": asked.pop("version")(kubectl)}
+    # Two answers alone: a cluster that is away must not be waited for twenty times, and the second tells where
+    # the platform is.
+    first = questions(fleet)
+    answers = {"version": first["version"](kubectl), "validating": _answer(first["validating"], kubectl)}
+    asked = questions(fleet, Facts(answers).namespace)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        running = {name: pool.submit(_answer, question, kubectl) for name, question in asked.items()}
+        running = {
+            name: pool.submit(_answer, question, kubectl)
+            for name, question in asked.items()
+            if name not in answers
+        }
         answers |= {name: future.result() for name, future in running.items()}
     return Facts(answers)
 
@@ -122,17 +138,13 @@ def _get(*arguments: str) -> Callable[[Kubectl], Any]:
     return lambda kubectl: kubectl.json("get", *arguments)
 
 
-def _own(*arguments: str) -> Callable[[Kubectl], Any]:
-    return _get(*arguments, "--namespace", frame.NAMESPACE)
-
-
 def _raw(path: str) -> Callable[[Kubectl], Any]:
     return lambda kubectl: json.loads(kubectl.raw(path))
 
 
-def _metrics(component: str) -> Callable[[Kubectl], Any]:
+def _metrics(component: str, namespace: str) -> Callable[[Kubectl], Any]:
     """One replica's, through the API server; who may not use that way is told so."""
-    path = f"/api/v1/namespaces/{frame.NAMESPACE}/services/http:{component}:http/proxy/metrics"
+    path = f"/api/v1/namespaces/{namespace}/services/http:{component}:http/proxy/metrics"
     return lambda kubectl: kubectl.raw(path)
 
 

@@ -10,7 +10,7 @@ from berth import fleet as fleets
 from berth.errors import BerthError
 from generator import folders, lockfile, platform, render, specs, store, synth
 from generator.doctor.findings import error, fine, unknown, warning
-from generator.platform import foundation, options, output
+from generator.platform import foundation, helm, options, output
 from generator.reports import counted
 from generator.study import study
 
@@ -135,7 +135,7 @@ def _folder(found: Study, root: Path, out: Path) -> Iterator[Finding]:
 
 
 def _platform(root: Path) -> Iterator[Finding]:
-    for place in sorted(_files(root, synth.KUSTOMIZATION)):
+    for place in sorted([*_files(root, synth.KUSTOMIZATION), *_files(root, "Chart.yaml")]):
         text = place.read_text(encoding="utf-8", errors="replace")
         if text.startswith(platform.HEADER):
             yield _platform_folder(place.parent, options.in_text(text))
@@ -149,7 +149,7 @@ def _platform_folder(folder: Path, given: list[str]) -> Finding:
     if settings is None:
         return unknown(AREA, what, "the fleet file has problems, so nobody can say whether it is current")
     try:
-        wanted = platform.files(settings)
+        wanted = helm.files(settings) if helm.FORMAT in given else platform.files(settings)
     except foundation.FleetTooLargeError as problem:
         return error(AREA, what, str(problem), "make the fleet file smaller")
     stale, left = output.differences(folder, wanted)

@@ -1,4 +1,4 @@
-"""The options of a render, written into its kustomization: whoever renders again can see them."""
+"""The options of a render, written into its kustomization or chart: whoever renders again can see them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _LINE = "# Options: "
 _NO_WATCHER, _CERTIFICATES, _DRY_RUN = "--no-watcher", "--certificates", "--watcher-dry-run"
 
 
-def line(settings: frame.Settings) -> str:
+def line(settings: frame.Settings, *others: str) -> str:
     """Return the comment that names the options, empty where all are the defaults."""
-    found = written(settings)
+    found = [*others, *written(settings)]
     return f"{_LINE}{shlex.join(found)}\n" if found else ""
 
 

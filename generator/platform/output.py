@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generator import platform
-from generator.platform import foundation, frame
+from generator.platform import foundation, frame, helm
 from generator.study import study
 
 if TYPE_CHECKING:
@@ -28,13 +28,17 @@ def command_line(
     certificates: frame.Certificates,
     watcher: bool = True,
     dry_run: bool = False,
+    chart: bool = False,
 ) -> int:
     """Run the command and return its exit code; data goes to stdout, talk to stderr."""
+    if chart and out == "-":
+        print("error: a chart is a folder; name it with --out", file=sys.stderr)
+        return EXIT_UNUSABLE
     settings = read(fleet, frame.Settings(certificates=certificates, watcher=watcher, dry_run=dry_run))
     if settings is None:
         return EXIT_UNUSABLE
     try:
-        wanted = platform.files(settings)
+        wanted = helm.files(settings) if chart else platform.files(settings)
     except foundation.FleetTooLargeError as problem:
         print(f"{fleet}: {problem}", file=sys.stderr)
         return EXIT_UNUSABLE

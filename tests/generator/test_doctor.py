@@ -360,3 +360,13 @@ def test_no_gpu_node_yet_is_fine_where_nodes_are_made_and_a_plugin_waits() -> No
     answers["daemonsets"] = listed()
     (found,) = complaints(answers)
     assert found.state is State.warning
+
+
+def test_a_chart_may_stand_in_any_namespace() -> None:
+    answers = well()
+    for name in ("validating", "mutating"):
+        for hook in answers[name]["items"][0]["webhooks"]:
+            hook["clientConfig"]["service"]["namespace"] = "elsewhere"
+    ready(0)(answers)
+    (found,) = complaints(answers)
+    assert "kubectl --namespace elsewhere describe pods" in found.fix
