@@ -240,6 +240,9 @@ def _operators(facts: Facts, fleet: Fleet) -> Iterator[Finding]:
         yield error(
             AREA, "Prometheus operator", "berth.yaml wants PodMonitors, and the cluster serves none", fix
         )
+    if fleet.several_nodes == "leaderworkerset" and facts.missing("leader-worker sets"):
+        fix = "install the LeaderWorkerSet controller, or write severalNodes: statefulset"
+        yield error(AREA, "LeaderWorkerSet", "berth.yaml wants it, and the cluster does not serve it", fix)
     if _by_cert_manager(facts) and facts.missing("cert-manager"):
         fix = "install cert-manager, or render with `--certificates own`"
         yield error(

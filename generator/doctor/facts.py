@@ -43,11 +43,11 @@ class Facts:
     @property
     def namespace(self) -> str:
         """Where the platform is: a chart may stand in any namespace, and its webhooks say in which."""
-        found = next(
-            (one for one in self.items("validating") if one["metadata"]["name"] == frame.WEBHOOK), {}
-        )
-        services = ((hook.get("clientConfig") or {}).get("service") for hook in found.get("webhooks") or ())
-        return next((str(one["namespace"]) for one in services if one), frame.NAMESPACE)
+        for one in self.items("validating"):
+            if one["metadata"]["name"] == frame.WEBHOOK:
+                services = ((hook.get("clientConfig") or {}).get("service") for hook in one["webhooks"])
+                return next((str(service["namespace"]) for service in services if service), frame.NAMESPACE)
+        return frame.NAMESPACE
 
     def data(self, name: str) -> Any:
         """Return an answer's data; None where there is none."""
@@ -78,6 +78,7 @@ def questions(fleet: Fleet, namespace: str = frame.NAMESPACE) -> dict[str, Calla
         "crd": _get("crd", NAME),
         "karpenter v1": _raw("/apis/karpenter.sh/v1"),
         "karpenter v1alpha5": _raw("/apis/karpenter.sh/v1alpha5"),
+        "leader-worker sets": _raw("/apis/leaderworkerset.x-k8s.io/v1"),
         "prometheus operator": _raw("/apis/monitoring.coreos.com/v1"),
         "cert-manager": _raw("/apis/cert-manager.io/v1"),
         "validating": _get("validatingwebhookconfigurations"),
@@ -110,8 +111,8 @@ def gather(kubectl: Kubectl, fleet: Fleet) -> Facts:
     Raises:
         KubectlError: the cluster does not answer at all.
     """
-    # Two answers alone: a cluster that is away must not be waited for twenty times, and the second tells where
-    # the platform is.
+    # Two answers first: a cluster that is away must not be waited for twenty times, and the second tells
+    # where the platform is.
     first = questions(fleet)
     answers = {"version": first["version"](kubectl), "validating": _answer(first["validating"], kubectl)}
     asked = questions(fleet, Facts(answers).namespace)

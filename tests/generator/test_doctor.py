@@ -82,6 +82,7 @@ def well(fleet: Fleet = FLEET) -> Answers:
         "crd": crd,
         "karpenter v1": {"resources": [{"name": "nodeclaims"}, {"name": "nodepools"}]},
         "karpenter v1alpha5": MISSING,
+        "leader-worker sets": MISSING,
         "prometheus operator": MISSING,
         "cert-manager": MISSING,
         "validating": listed(configurations[0]),
@@ -338,6 +339,7 @@ def test_a_fault_leads_to_one_complaint_with_its_fix(case: str) -> None:
     ("fleet", "answers", "why"),
     [
         (Fleet(monitoring=Monitoring(pod_monitor=True)), {}, "the cluster serves none"),
+        (Fleet(several_nodes="leaderworkerset"), {}, "the cluster does not serve it"),
         (Fleet(network_policy="enforced"), {}, "no network plugin known"),
         (Fleet(provisioning="machine"), {"node class": MISSING}, "does not serve karpenter.sh/v1alpha5"),
         (Fleet(provisioning="none"), {"nodes": listed()}, "none will be made"),
@@ -347,7 +349,14 @@ def test_a_fault_leads_to_one_complaint_with_its_fix(case: str) -> None:
             "namespace b has none",
         ),
     ],
-    ids=["no Prometheus operator", "no policies", "no Machines", "no GPU nodes", "no volume"],
+    ids=[
+        "no Prometheus operator",
+        "no LeaderWorkerSets",
+        "no policies",
+        "no Machines",
+        "no GPU nodes",
+        "no volume",
+    ],
 )
 def test_what_the_fleet_file_asks_for_is_looked_for(fleet: Fleet, answers: Answers, why: str) -> None:
     found = complaints({**well(fleet), **answers}, fleet)
