@@ -43,6 +43,7 @@ class Reason(StrEnum):
     NODE_CLASS_MISSING = "NodeClassMissing"
     NODE_POOL_MISSING = "NodePoolMissing"
     NODE_POOL_NOT_READY = "NodePoolNotReady"
+    CLAIM_REFUSED = "ClaimRefused"
     OVER_BUDGET = "OverBudget"
     OVER_LIMIT = "OverLimit"
     CREATES_LIMITED = "CreatesLimited"
@@ -143,6 +144,11 @@ MEANINGS: dict[Reason, Meaning] = {
     Reason.NODE_POOL_NOT_READY: Meaning(
         "Karpenter does not take the NodePool.",
         "`kubectl describe nodepool NAME`; often it is the node class.",
+    ),
+    Reason.CLAIM_REFUSED: Meaning(
+        "The API server refuses the claim: a right is missing, or a policy or the CRD forbids it.",
+        "Read its own words; the claim is tried again every few minutes.",
+        stalls=True,
     ),
     Reason.OVER_BUDGET: Meaning(
         "One more node would exceed the namespace's budget in berth.yaml.",

@@ -84,7 +84,7 @@ class Entry:
             reason="" if up else failure.reason if failure else self.reason,
             message="" if up else failure.message if failure else self.message,
             failures=0 if up else self.failures,
-            since=claim.created,
+            since=self.since if self.since is not None and self.name == claim.name else claim.created,
         )
 
     def failed(self, failure: Failure, types: Sequence[str], now: datetime) -> Entry:

@@ -91,12 +91,15 @@ class Scene:
     @cached_property
     def foreign(self) -> tuple[Claim, ...]:
         """Claims that look like this Workspace's and were not made by berth."""
-        of_pool = self.reading.node_pool
-        return tuple(
-            one
-            for one in self._all_claims
-            if not one.ours and (not of_pool or one.labels.get(labels.NODE_POOL) != of_pool)
-        )
+        return tuple(one for one in self._all_claims if not one.ours and one not in self.of_pool)
+
+    @cached_property
+    def of_pool(self) -> tuple[Claim, ...]:
+        """Claims that Karpenter made for the NodePool that was rendered."""
+        if self.reading.provisioning != "nodepool":
+            return ()
+        name = self.reading.node_pool
+        return tuple(one for one in self._all_claims if one.labels.get(labels.NODE_POOL) == name)
 
     @cached_property
     def nodes(self) -> dict[str, Node]:

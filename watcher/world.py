@@ -74,6 +74,7 @@ class Snapshot:
     """Deployments and StatefulSets of the Workspace."""
     services: tuple[Object, ...] = ()
     ingresses: tuple[Object, ...] = ()
+    """Ingresses and HTTPRoutes."""
     node_pools: tuple[Object, ...] = ()
     served: Mapping[str, str | None] = field(default_factory=lambda: _NOTHING)
     """By `nodeclaim`, `machine` and `nodepool`: the apiVersion that the cluster serves, or None. A discovery
@@ -83,6 +84,8 @@ class Snapshot:
     usage: Usage = Usage()
     live: bool = False
     """Whether `claims` was read from the API server for this pass, as a deletion needs it."""
+    refused: str = ""
+    """Why the API server took no claim a moment ago; then none is asked for in this pass."""
 
 
 @dataclass(frozen=True, slots=True)

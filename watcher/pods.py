@@ -1,0 +1,178 @@
+"""What the pods say: how many replicas answer, and in one sentence why the others do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from berth import labels
+from kube.objects import items, mapping, metadata, notes_of
+from watcher import failures, observed
+from watcher.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from watcher.scene import Scene
+    from watcher.world import Object
+
+_NO_PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_NO_START = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_WEIGHTS = "weights"
+"""Init containers of this name, or beginning with it, bring the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a pod does not answer."""
+
+    reason: Reason
+    message: str
+
+
+def ready_replicas(scene: Scene) -> int:
+    """Return how many replicas answer with the planned settings; a group answers by its leader."""
+    return sum(
+        min(_count(one, "readyReplicas"), _updated(one))
+        for one in scene.snapshot.workloads
+        if _role(one) != "worker" and of_plan(scene, one) and _observed(one)
+    )
+
+
+def of_plan(scene: Scene, workload: Object) -> bool:
+    """Say whether a workload's pods are those of the plan; a template of the user's own always is."""
+    plan = scene.reading.plan
+    if plan is None or plan.server is None:
+        return True
+    return notes_of(workload).get(labels.SERVER_DIGEST) == plan.server_digest
+
+
+def settled(scene: Scene) -> bool:
+    """Say whether every workload has all its pods, new and ready: then one may be moved."""
+    return all(
+        _observed(one)
+        and _count(one, "readyReplicas") == _updated(one) == _count(one, "replicas") == _wanted(one)
+        for one in scene.snapshot.workloads
+    )
+
+
+def excess(scene: Scene) -> bool:
+    """Say whether pods that are too many have yet to go, so that it isn't known which nodes become idle."""
+    pods = [one for one in scene.snapshot.pods if mapping(one.get("status")).get("phase") not in _ENDED]
+    going = any(metadata(one).get("deletionTimestamp") for one in pods)
+    return going or len(pods) > sum(_wanted(one) for one in scene.snapshot.workloads)
+
+
+def stuck(scene: Scene) -> str | None:
+    """Return what a Deployment says that made no progress in the time that it was given."""
+    for one in scene.snapshot.workloads:
+        progress = observed.conditions(one).get("Progressing", {})
+        if progress.get("reason") == "ProgressDeadlineExceeded":
+            return (
+                failures.plain(progress.get("message")) or "no progress in the time that was planned for it"
+            )
+    return None
+
+
+def trouble(scene: Scene, *, nodes_ready: bool) -> Trouble | None:
+    """Return the worst that stands against the pods; without nodes a pod that waits is nothing new."""
+    found = [*_refused(scene)]
+    for pod in sorted(scene.snapshot.pods, key=lambda one: str(metadata(one).get("name"))):
+        if not metadata(pod).get("deletionTimestamp"):
+            found += _of_pod(pod, nodes_ready)
+    return min(found, key=lambda one: _ORDER.index(one.reason), default=None)
+
+
+def loading(scene: Scene) -> str | None:
+    """Say what the first pod that has not started yet is doing."""
+    for pod in sorted(scene.snapshot.pods, key=lambda one: str(metadata(one).get("name"))):
+        for status in items(mapping(pod.get("status")).get("initContainerStatuses")):
+            if "running" in mapping(status.get("state")) and str(status.get("name", "")).startswith(_WEIGHTS):
+                return f"pod {metadata(pod).get('name')} fetches its weights"
+    return None
+
+
+_ENDED = ("Succeeded", "Failed")
+_ORDER = (
+    Reason.IMAGE_PULL_ERROR,
+    Reason.CONTAINER_START_ERROR,
+    Reason.CONTAINER_OOM_KILLED,
+    Reason.CONTAINER_CRASH_LOOP,
+    Reason.PODS_REFUSED,
+    Reason.UNSCHEDULABLE,
+    Reason.POD_EVICTED,
+)
+"""The worst first: what no waiting mends."""
+
+
+def _of_pod(pod: Object, nodes_ready: bool) -> Iterator[Trouble]:
+    name, status = metadata(pod).get("name"), mapping(pod.get("status"))
+    if status.get("reason") == "Evicted":
+        yield Trouble(
+            Reason.POD_EVICTED, f"pod {name} was evicted: {failures.plain(status.get('message')).rstrip('.')}"
+        )
+    scheduled = observed.conditions(pod).get("PodScheduled", {})
+    if nodes_ready and scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable":
+        why = failures.plain(scheduled.get("message")).rstrip(".")
+        yield Trouble(Reason.UNSCHEDULABLE, f"pod {name} fits no node: {why}")
+    for group in ("initContainerStatuses", "containerStatuses"):
+        for container in items(status.get(group)):
+            found = _of_container(str(name), mapping(container))
+            if found is not None:
+                yield found
+
+
+def _of_container(pod: str, status: Mapping[str, Any]) -> Trouble | None:
+    who = f"container {status.get('name')} of pod {pod}"
+    waiting = mapping(mapping(status.get("state")).get("waiting"))
+    now = mapping(mapping(status.get("state")).get("terminated"))
+    last = now or mapping(mapping(status.get("lastState")).get("terminated"))
+    reason, why = str(waiting.get("reason") or ""), failures.plain(waiting.get("message"))
+    if reason in _NO_PULL:
+        return Trouble(Reason.IMAGE_PULL_ERROR, _because(f"{who} cannot pull {status.get('image')}", why))
+    if reason in _NO_START:
+        return Trouble(Reason.CONTAINER_START_ERROR, _because(f"{who} cannot be started", why))
+    if status.get("ready") or not last or (now and last.get("exitCode") == 0):
+        return None
+    if last.get("reason") == "OOMKilled":
+        return Trouble(Reason.CONTAINER_OOM_KILLED, f"{who} took more host memory than it may and was killed")
+    if reason == "CrashLoopBackOff" or now:
+        said = failures.plain(last.get("message"))
+        return Trouble(
+            Reason.CONTAINER_CRASH_LOOP, _because(f"{who} stops with exit code {last.get('exitCode')}", said)
+        )
+    return None
+
+
+def _refused(scene: Scene) -> Iterator[Trouble]:
+    for one in scene.snapshot.workloads:
+        failure = observed.conditions(one).get("ReplicaFailure")
+        if observed.holds(failure) and failure is not None:
+            what = f"{one.get('kind')} {metadata(one).get('name')} cannot make its pods"
+            yield Trouble(Reason.PODS_REFUSED, _because(what, failures.plain(failure.get("message"))))
+
+
+def _because(what: str, why: str) -> str:
+    return f"{what}: {why}" if why else what
+
+
+def _role(workload: Object) -> str:
+    return str(mapping(metadata(workload).get("labels")).get(labels.ROLE, ""))
+
+
+def _wanted(workload: Object) -> int:
+    given = mapping(workload.get("spec")).get("replicas")
+    return given if isinstance(given, int) else 1
+
+
+def _observed(workload: Object) -> bool:
+    return _count(workload, "observedGeneration") >= int(metadata(workload).get("generation") or 0)
+
+
+def _updated(workload: Object) -> int:
+    return _count(workload, "updatedReplicas")
+
+
+def _count(workload: Object, key: str) -> int:
+    value = mapping(workload.get("status")).get(key)
+    return value if isinstance(value, int) else 0
