@@ -105,7 +105,12 @@ WEIGHTS = Struct(
         ("!has(self.stamp) || !self.stamp || has(self.sha256)", "stamp needs sha256"),
     ),
     verdict=_judge_weights,
-    hints={"repository": "write `hf`", "huggingface": "write `hf`", "url": "write `hf`, `image` or `pvc`"},
+    hints={
+        "mmproj": "remove it: images and sounds are not served, since the plan counts no projector",
+        "repository": "write `hf`",
+        "huggingface": "write `hf`",
+        "url": "write `hf`, `image` or `pvc`",
+    },
 )
 
 

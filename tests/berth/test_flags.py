@@ -53,6 +53,7 @@ def test_faults_are_found_where_they_stand(arguments: list[str], positions: list
         ("-ctk", "use `inference.llamacpp.cacheTypeK`"),
         ("--hf-repo", "use `inference.llamacpp.weights`"),
         ("--lora", "use `inference.adapters`, which the plan counts"),
+        ("--mmproj", "remove it: images and sounds are not served, since the plan counts no projector"),
         ("--api-key", "remove it: the HTTP front of the pod listens, checks keys and serves metrics"),
         ("--tools", "remove it: it would let requests run programs or read files in the pod"),
     ],
