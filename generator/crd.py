@@ -53,6 +53,39 @@ _CONDITION: Object = {
     },
 }
 
+_NODE: Object = {
+    "type": "object",
+    "description": "One planned node.",
+    "required": ["index", "attempt"],
+    "properties": {
+        "index": {"type": "integer", "format": "int32", "minimum": 0, "description": "Which of the nodes."},
+        "attempt": {
+            "type": "integer",
+            "format": "int32",
+            "minimum": 0,
+            "description": "How often it had to be asked for anew.",
+        },
+        "name": {"type": "string", "maxLength": 63, "description": "Its NodeClaim or Machine."},
+        "instanceType": {"type": "string", "maxLength": 63, "description": "Instance type asked for."},
+        "node": {"type": "string", "maxLength": 253, "description": "The node, once there is one."},
+        "phase": {
+            "type": "string",
+            "maxLength": 63,
+            "description": "Waiting, Launching, Failing, Registering, Initializing or Ready.",
+        },
+        "reason": {"type": "string", "maxLength": 63, "description": "Why the last attempt failed."},
+        "message": {"type": "string", "maxLength": 1024, "description": "The same for people."},
+        "failures": {
+            "type": "integer",
+            "format": "int32",
+            "minimum": 0,
+            "description": "Attempts that failed in a row.",
+        },
+        "since": {"type": "string", "format": "date-time", "description": "When it was asked for."},
+        "retryAt": {"type": "string", "format": "date-time", "description": "When it is asked for again."},
+    },
+}
+
 _STATUS: Object = {
     "type": "object",
     "description": "What the watcher has seen; it alone writes it.",
@@ -75,6 +108,19 @@ _STATUS: Object = {
             "maxItems": 1000,
             "description": "Names of the nodes that the Workspace runs on.",
             "items": {"type": "string", "maxLength": 253},
+        },
+        "nodes": {
+            "type": "array",
+            "maxItems": 1000,
+            "description": "Each planned node that the watcher makes: how far it is, and its attempts.",
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["index"],
+            "items": _NODE,
+        },
+        "endpoint": {
+            "type": "string",
+            "maxLength": 2048,
+            "description": "URL under which the model answers.",
         },
         "instanceType": {"type": "string", "maxLength": 63, "description": "Instance type of the nodes."},
         "targetNodeCount": {
@@ -117,6 +163,7 @@ _COLUMNS: list[Object] = [
     _column("Nodes", ".status.targetNodeCount", 1, "integer"),
     _column("Replicas", ".status.replicas", 1, "integer"),
     _condition_column("Ready", 1),
+    _column("Endpoint", ".status.endpoint", 1),
     _column("Reason", '.status.conditions[?(@.type=="Ready")].reason', 1),
 ]
 
