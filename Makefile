@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install engine demo test check bench docs accuracy render clean
+.PHONY: help install engine demo test check bench docs site accuracy render clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -40,6 +40,10 @@ check: install ## All that CI checks: format, lint, types, rooms, generated file
 docs: install ## Write the generated pages and manifests again
 	$(BIN)/python -m tools.docs
 
+site: install ## Build the documentation's site into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "read it: site/index.html"
+
 accuracy: install ## Write the accuracy table of docs/sizing.md again
 	$(BIN)/python -m tools.accuracy_page
 
@@ -47,4 +51,4 @@ bench: install ## Measure speed side by side
 	$(BIN)/python benchmarks/run.py
 
 clean: ## Remove what was built
-	rm -rf .venv demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv demo-output site .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

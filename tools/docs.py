@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from generator import platform, render
-from tools import cli_reference, field_reference, instance_table, presets_table, webhook_reference
+from tools import (
+    cli_reference,
+    field_reference,
+    instance_table,
+    memory_picture,
+    presets_table,
+    webhook_reference,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +34,7 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield reference / "presets.md", presets_table.text()
     yield reference / "instance-types.md", instance_table.text()
     yield reference / "webhook.md", webhook_reference.text()
+    yield ROOT / "docs" / "images" / "sizing.svg", memory_picture.text()
     for name, text in field_reference.files().items():
         yield ROOT / name, text
     for name, text in platform.files(platform.Settings()).items():

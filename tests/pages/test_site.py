@@ -1,0 +1,54 @@
+"""The site builds strictly, loads nothing from elsewhere, and no page scrolls sideways on a phone."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.pages.blocks import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_every_page_is_built(site: Path) -> None:
+    sources = {path.relative_to(ROOT / "docs").with_suffix(".html") for path in (ROOT / "docs").rglob("*.md")}
+    assert sources - {path.relative_to(site) for path in site.rglob("*.html")} == set()
+
+
+def test_a_reader_loads_nothing_from_elsewhere(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        loaded = re.findall(r'<(?:script|img|iframe)[^>]* src="(https?:[^"]*)"', text)
+        loaded += re.findall(r'<link[^>]* rel="stylesheet"[^>]* href="(https?:[^"]*)"', text)
+        assert loaded == [], page.relative_to(site)
+
+
+def test_every_picture_says_what_it_shows(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        for picture in re.findall(r"<img [^>]*>", page.read_text()):
+            found = re.search(r'alt="([^"]*)"', picture)
+            assert found is not None
+            assert len(found[1]) > 20, picture
