@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from watcher import records
 from watcher.observed import Stage
+from watcher.provisioners.existing import GRACE_S
 from watcher.records import Entry
 
 if TYPE_CHECKING:
-    from watcher.observed import Claim
+    from watcher.observed import Claim, Node
     from watcher.scene import Scene
 
 SILENCE_S = 120.0
@@ -77,8 +78,8 @@ def asked(scene: Scene, entry: Entry) -> Entry:
     return replace(entry, name=name, phase=Stage.ASKED.word, retry_at=None, since=since)
 
 
-def next_s(scene: Scene, waiting: list[Entry], kept: list[Claim]) -> float | None:
-    """Return when a wait is over, or a provisioner has been silent for too long."""
+def next_s(scene: Scene, waiting: list[Entry], kept: list[Claim], given: tuple[Node, ...]) -> float | None:
+    """Return when a wait is over, a provisioner was silent or a given node was away for too long."""
     waits = [
         (entry.retry_at - scene.now).total_seconds()
         for entry in waiting
@@ -88,5 +89,10 @@ def next_s(scene: Scene, waiting: list[Entry], kept: list[Claim]) -> float | Non
         left
         for claim in kept
         if claim.silent and (left := SILENCE_S - (scene.now - claim.created).total_seconds()) > 0
+    ]
+    waits += [
+        left
+        for node in given
+        if not node.ready and (left := GRACE_S - (scene.now - node.since).total_seconds()) > 0
     ]
     return min(waits) if waits else None

@@ -89,7 +89,7 @@ def plan(scene: Scene, held: Rails) -> Moves:
         deletes=tuple((claim, "it could not be had") for claim in given_up),
         entries=tuple(sorted([*(entries[claim.index] for claim in kept), *slots], key=lambda one: one.index)),
         missing=missing,
-        again_s=attempts.next_s(scene, slots, kept),
+        again_s=attempts.next_s(scene, slots, kept, given),
     )
     moves = _with_creates(scene, moves, due, held)
     removed = _superfluous(scene, moves, surplus, outdated)
