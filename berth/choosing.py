@@ -85,9 +85,11 @@ class _Search:
         for rank, instance in sorted(ranked, key=lambda entry: entry[0]):
             if best is not None and best[0] < rank:
                 break
-            fit = fitting.best(self.demand, instance, self.most_nodes)
-            nodes = self._nodes(instance, fit.gpus) if fit.fits else None
-            if nodes is not None and (best is None or _rank(instance, nodes, priced) < best[0]):
+            fit = fitting.smallest(self.demand, instance, self.most_nodes)
+            nodes = None if fit is None else self._nodes(instance, fit.gpus)
+            if fit is None or nodes is None:
+                continue
+            if best is None or _rank(instance, nodes, priced) < best[0]:
                 best = _rank(instance, nodes, priced), Choice(fit, nodes)
         return None if best is None else best[1]
 
@@ -131,7 +133,6 @@ def next_smaller(demand: Demand, chosen: Fit, instances: Iterable[InstanceType])
 
     smaller = [instance for instance in instances if total(instance) < total(chosen.instance)]
     for instance in sorted(smaller, key=lambda instance: (-total(instance), instance.name)):
-        tried = fitting.best(demand, instance)
-        if not tried.fits:
-            return tried
+        if fitting.smallest(demand, instance) is None:
+            return fitting.best(demand, instance)
     return None

@@ -188,14 +188,21 @@ def fewest(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> int |
 
 
 @lru_cache(maxsize=65_536)
-def best(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> Fit:
-    """Return a replica on the fewest GPUs that hold it; where none do, on the most there are."""
+def smallest(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> Fit | None:
+    """Return a replica on the fewest GPUs that hold it; None where none do."""
     context = demand.wanted_context
-    counts = _counts(demand, instance, most_nodes)
-    for gpus in counts:
+    for gpus in _counts(demand, instance, most_nodes):
         if holds(demand, instance, gpus, context):
             return measure(demand, instance, gpus, context)
-    return measure(demand, instance, counts[-1], context)
+    return None
+
+
+def best(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> Fit:
+    """Return a replica on the fewest GPUs that hold it; where none do, on the most there are."""
+    found = smallest(demand, instance, most_nodes)
+    if found is not None:
+        return found
+    return measure(demand, instance, _counts(demand, instance, most_nodes)[-1], demand.wanted_context)
 
 
 def one_less(demand: Demand, fit: Fit) -> Fit | None:

@@ -162,7 +162,7 @@ def _smaller_quantization(
         if smaller.layout.size < demand.layout.size
     ]
     for _, name, smaller in sorted(others, key=lambda entry: entry[:2], reverse=True):
-        if fitting.best(smaller, instance, most_nodes).fits:
+        if fitting.smallest(smaller, instance, most_nodes) is not None:
             return name
     return None
 

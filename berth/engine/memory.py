@@ -28,8 +28,8 @@ __all__ = [
 ]  # fmt: skip
 
 
-_INTERPOLATIONS = 4
-"""Guesses along a straight line before halving, which ends for certain."""
+_INTERPOLATIONS = 8
+"""Guesses before halving, which ends for certain."""
 
 
 class _Same:
@@ -160,6 +160,23 @@ def largest_context(
     def too_much(steps: int) -> bool:
         return least(layout, asked(steps), overhead) > capacity
 
+    def crossing(low: int, high: int, straight: bool) -> int:
+        """The last that fits if the compute buffer grows along a straight line, or if it is as at `high`.
+
+        The one may be too much, the other is too little, so that both ends come nearer.
+        """
+        last = excess(high) - least(layout, asked(high), overhead)
+        first = excess(low) - least(layout, asked(low), overhead) if straight else last
+        below, above = low, high
+        while above - below > 1:
+            middle = (below + above) // 2
+            dear = first + (last - first) * (middle - low) // (high - low)
+            if least(layout, asked(middle), overhead) + dear > 0:
+                above = middle
+            else:
+                below = middle
+        return min(max(below, low + 1), high - 1)
+
     most = upper // PADDING
     if most < 1 or too_much(1):
         return 0
@@ -179,10 +196,7 @@ def largest_context(
         if high - low <= 1:
             break
         if attempt < _INTERPOLATIONS:
-            # nearly a straight line, so its crossing is a good guess
-            below, above = -excess(low), excess(high)
-            guess = low + (high - low) * below // (above + below)
-            guess = min(max(guess, low + 1), high - 1)
+            guess = crossing(low, high, straight=attempt % 2 == 1)
         else:
             guess = (low + high) // 2
         if excess(guess) > 0:

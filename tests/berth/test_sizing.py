@@ -241,7 +241,7 @@ def test_an_own_pod_template_gets_nodes_and_no_server() -> None:
 def test_the_same_input_gives_the_same_plan() -> None:
     first = plan(preset="llama-2-13b", instance=None).dumps()
     fitting.measure.cache_clear()
-    fitting.best.cache_clear()
+    fitting.smallest.cache_clear()
     assert plan(preset="llama-2-13b", instance=None).dumps() == first
 
 
