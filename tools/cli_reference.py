@@ -49,7 +49,7 @@ def _section(name: str, callback: Callable[..., Any]) -> Iterator[str]:
             rows.append((_option(parameter.name, kind, info), _meaning(parameter.default, info)))
     yield f"## berth {name}\n"
     yield "\n\n".join(paragraphs) + "\n"
-    yield f"    berth {' '.join([name, *arguments])} [OPTIONS]\n"
+    yield f"```text\nberth {' '.join([name, *arguments])} [OPTIONS]\n```\n"
     yield "| option | meaning |\n| --- | --- |"
     yield from (f"| {_cell(left)} | {_cell(right)} |" for left, right in rows)
     yield ""
