@@ -66,10 +66,10 @@ def _filled(
     parent: Mapping[str, Any], path: tuple[str | int, ...], key: str, defaults: Mapping[str, Any]
 ) -> Iterable[Patch]:
     pointer = "".join(f"/{part}" for part in (*path, key))
-    given = parent.get(key)
-    if given is None:
+    if key not in parent:
         yield {"op": "add", "path": pointer, "value": dict(defaults)}
         return
+    given = parent[key]
     if isinstance(given, dict):
         for name, value in defaults.items():
             if name not in given:

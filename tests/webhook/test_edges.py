@@ -96,6 +96,12 @@ def test_metadata_of_an_old_workspace_may_change_whatever_is_absent_from_its_spe
     assert _answer(new, INVALID).verdict == "unchanged"
 
 
+def test_a_null_that_somebody_wrote_is_left_alone() -> None:
+    new = copy.deepcopy(INVALID)
+    new["inference"]["llamacpp"] = None
+    assert admission.mutate(review(new), context()).patch == ()
+
+
 def test_a_container_that_somebody_injected_is_left_alone() -> None:
     one = pod(deployment())
     one["spec"]["containers"].append({"name": "x", "securityContext": {"privileged": True}})
