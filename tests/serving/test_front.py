@@ -211,13 +211,14 @@ def test_what_this_model_cannot_do_is_said_by_the_engine(client: openai.OpenAI, 
 def test_anthropics_client_chats_and_streams(front: Front) -> None:
     """The engine takes no field of its own here, so an answer may end early; it never begins with its end."""
     messages = [{"role": "user", "content": f"What is a {SECRET}?"}]
-    question: Any = {"model": "smol", "max_tokens": 4, "temperature": 0, "messages": messages}
+    question: Any = {"model": "smol", "max_tokens": 4, "messages": messages}
+    certain = {**question, "extra_body": {"temperature": 0}}
     with anthropic.Anthropic(base_url=front.url, api_key="any", max_retries=0, timeout=100) as client:
-        answer = client.messages.create(**question)
+        answer = client.messages.create(**certain)
         assert answer.content[0].type == "text"
         assert 1 < answer.usage.output_tokens <= 4
         assert answer.stop_reason == ("max_tokens" if answer.usage.output_tokens == 4 else "end_turn")
-        with client.messages.stream(**question) as stream:
+        with client.messages.stream(**certain) as stream:
             assert "".join(stream.text_stream)
         with pytest.raises(anthropic.BadRequestError):
             client.messages.create(**question, extra_body={"temperature": "warm"})
