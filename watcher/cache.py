@@ -105,7 +105,7 @@ class Cache:
         """For the metrics."""
         return self._reflectors.values()
 
-    def keys(self) -> list[Key]:
+    def known(self) -> list[Key]:
         """Every Workspace."""
         return [key for key, _ in self._store(resources.WORKSPACES).items()]
 
@@ -165,15 +165,20 @@ class Cache:
     def wrote(self, resource: Resource, thing: Object) -> None:
         """Note what the API server answered to a write of ours, unless a watch was faster."""
         known = self._store(resource).get(key_of(thing))
-        if known is None or not as_new(known, thing):
+        if known is not None and as_new(known, thing):
+            self._written.drop(resource, key_of(thing))
+        else:
             self._written.put(resource, self._keep[resource](thing))
         if resource in WAYS.values():
             self._counted(resource, key_of(thing))
 
     def gone(self, resource: Resource, key: Key) -> None:
-        """Note that the API server knows nothing of an object that we wrote."""
+        """Note that the API server does not have a claim any more that we wrote."""
+        known = self._written.get(resource, key)
         self._written.drop(resource, key)
         self._counted(resource, key)
+        if known is not None:
+            self._tell(self._of_claim(known))
 
     def deleting(self, resource: Resource, thing: Object, at: str) -> None:
         """Note that we deleted an object, which may live on until its finalizers are gone."""
