@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import signal
@@ -19,6 +20,7 @@ import pytest
 from kube.configuration import BadConfiguration, Configuration
 from tests.webhook.asking import ROOT, body
 from webhook import settings
+from webhook.app import BODY_SECONDS
 from webhook.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -142,6 +144,52 @@ def test_500_idle_and_half_open_clients_starve_nobody(running: Running) -> None:
     finally:
         for one in idle:
             one.close()
+
+
+HEADERS = b"POST /validate HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+SLOW: dict[str, tuple[bytes, bytes]] = {
+    "a body that never comes": (HEADERS + b"Content-Length: 5000\r\n\r\n", b""),
+    "a body in drops": (HEADERS + b"Content-Length: 5000\r\n\r\n", b"{"),
+    "headers in drops": (HEADERS, b"A"),
+}
+"""What is sent at once, and what twice a second after that."""
+
+
+def test_slow_clients_are_cut_off_and_hold_up_nobody(running: Running) -> None:
+    """A body that does not arrive in time is 408; a request that never gets so far is closed."""
+    trusted = ssl.create_default_context(cafile=str(running.authority))
+    slow = {
+        name: trusted.wrap_socket(
+            socket.create_connection(("localhost", running.port), timeout=20), server_hostname="localhost"
+        )
+        for name in SLOW
+    }
+    half_open = socket.create_connection(("localhost", running.port), timeout=20)
+    told: dict[str, bytes] = {}
+    took: dict[str, float] = {}
+    began = time.monotonic()
+    try:
+        for name, one in slow.items():
+            one.sendall(SLOW[name][0])
+            one.setblocking(False)
+        while len(told) < len(SLOW) and time.monotonic() - began < BODY_SECONDS + 10:
+            asked = time.monotonic()
+            assert running.post(body(POD), JSON)[0] == 200
+            assert time.monotonic() - asked < 5
+            for name, one in slow.items():
+                if name not in told:
+                    with contextlib.suppress(ssl.SSLWantReadError, ConnectionError, ssl.SSLEOFError):
+                        one.send(SLOW[name][1])
+                        told[name] = one.recv(4096)
+                        took[name] = time.monotonic() - began
+            time.sleep(0.5)
+    finally:
+        for other in (*slow.values(), half_open):
+            other.close()
+    assert set(told) == set(SLOW)
+    assert all(text.startswith(b"HTTP/1.1 408") for name, text in told.items() if "body" in name)
+    assert told["headers in drops"] == b""
+    assert all(BODY_SECONDS - 1 < seconds < BODY_SECONDS + 6 for seconds in took.values()), took
 
 
 def test_the_plain_port_tells_health_and_metrics_and_no_content_is_logged(running: Running) -> None:
