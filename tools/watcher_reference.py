@@ -71,6 +71,8 @@ def _metrics() -> list[str]:
         for family in collector.collect():
             if family.name.startswith(PREFIX):
                 name = f"{family.name}_total" if family.type == "counter" else family.name
-                labels = getattr(family, "_labelnames", None) or getattr(collector, "_labelnames", ())
+                labels: tuple[str, ...] = getattr(family, "_labelnames", ()) or getattr(
+                    collector, "_labelnames", ()
+                )
                 rows.append(f"| `{name}` | {family.type} | {', '.join(labels)} | {family.documentation} |\n")
     return sorted(rows)
