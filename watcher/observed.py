@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, cast
@@ -141,9 +141,15 @@ def running(pods: Iterable[Object]) -> dict[str, int]:
 
 
 def claims(snapshot: Snapshot) -> tuple[Claim, ...]:
-    """Return every claim of a snapshot in a fixed order."""
+    """Return every claim of a snapshot in a fixed order; a Machine knows its node by the provider's id."""
     uid = str(metadata(snapshot.workspace).get("uid", ""))
-    return tuple(sorted((claim(one, uid) for one in snapshot.claims), key=lambda one: (one.kind, one.name)))
+    by_id = {mapping(one.get("spec")).get("providerID"): metadata(one).get("name") for one in snapshot.nodes}
+    found = []
+    for document in snapshot.claims:
+        one = claim(document, uid)
+        node = one.node or by_id.get(mapping(document.get("status")).get("providerID") or "")
+        found.append(replace(one, node=str(node or "")))
+    return tuple(sorted(found, key=lambda one: (one.kind, one.name)))
 
 
 def orphans(found: Iterable[Object], uids: frozenset[str]) -> list[Object]:

@@ -97,7 +97,7 @@ def test_the_life_of_a_workspace(server: Kubectl, rendered: Mapping[str, str], w
             await stage.simulator.add_node("mine", A100, 1, apps="phi")
         await stage.watcher()
         await ask(
-            server, "wait", "--for=condition=WorkspaceReady", "workspace/phi", "-n", "models", "--timeout=60s"
+            server, "wait", "--for=condition=WorkspaceReady", "workspace/phi", "-n", "models", "--timeout=40s"
         )
 
         shown = await asyncio.to_thread(columns, server)
@@ -124,7 +124,7 @@ def test_the_life_of_a_workspace(server: Kubectl, rendered: Mapping[str, str], w
         }
         assert there["metadata"]["annotations"] == of_git["metadata"]["annotations"]
 
-        await ask(server, "delete", "workspace", "phi", "-n", "models", "--timeout=60s")
+        await ask(server, "delete", "workspace", "phi", "-n", "models", "--timeout=40s")
         if way in of_claims:
             await stage.until_no_claims()
         elif way == "none":
