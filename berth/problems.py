@@ -26,6 +26,9 @@ class Problem:
     fix: str = ""
     severity: Severity = "error"
     rule: str = ""
+    needed_bytes: int | None = None
+    """Of memory on one GPU, where a spec asks for more of it than there is; for logs and audits."""
+    available_bytes: int | None = None
 
     @property
     def field(self) -> str:

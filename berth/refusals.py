@@ -124,7 +124,7 @@ def too_small(
         )
     fixes = list(_alternatives(workspace, demand, instance, best, catalog, fleet, most_nodes))
     fix = "write " + ", or ".join(fixes) if fixes else "choose a smaller model"
-    return Problem(_INSTANCE, workspace.resource.instance_type, reason, fix, rule="fit")
+    return _short(_INSTANCE, workspace.resource.instance_type, reason, fix, best)
 
 
 def _alternatives(
@@ -191,7 +191,15 @@ def nothing_fits(
     if most_nodes == 1:
         fixes.append("networkPolicy: enforced in berth.yaml, where that is so, for several nodes")
     fix = "write " + ", or ".join(fixes) if fixes else "choose a smaller model"
-    return Problem(("inference", "preset", "name"), demand.model.name, reason, fix, rule="fit")
+    return _short(("inference", "preset", "name"), demand.model.name, reason, fix, best)
+
+
+def _short(path: Path, value: str | None, reason: str, fix: str, best: Fit) -> Problem:
+    """A refusal for want of memory, with the amounts of the fullest GPU."""
+    needed = best.missing + best.instance.gpu_memory
+    return Problem(
+        path, value, reason, fix, rule="fit", needed_bytes=needed, available_bytes=best.instance.gpu_memory
+    )
 
 
 def too_few_nodes(count: int, asked: int, room: int, fit: Fit) -> Problem:

@@ -134,12 +134,19 @@ _JUDGED = (labels.PLAN, labels.ENABLE_LOAD_BALANCER)
 
 
 def _audit(verdict: Verdict) -> dict[str, str]:
-    """Needed and available bytes of the fullest GPU, where the Workspace fits."""
-    memory = verdict.decision.unexplained.memory if verdict.decision is not None else None
-    if memory is None or not memory.gpus:
-        return {}
-    fullest = max(memory.gpus, key=lambda gpu: gpu.total)
-    found = {"needed-bytes": str(fullest.total)}
-    if fullest.capacity is not None:
-        found["available-bytes"] = str(fullest.capacity)
-    return found
+    """Needed and available bytes of the fullest GPU, whether they are enough or not."""
+    if verdict.decision is not None:
+        memory = verdict.decision.unexplained.memory
+        if memory is None or not memory.gpus:
+            return {}
+        fullest = max(memory.gpus, key=lambda gpu: gpu.total)
+        return _bytes(fullest.total, fullest.capacity)
+    for problem in verdict.problems:
+        if problem.needed_bytes is not None:
+            return _bytes(problem.needed_bytes, problem.available_bytes)
+    return {}
+
+
+def _bytes(needed: int, available: int | None) -> dict[str, str]:
+    found = {"needed-bytes": str(needed)}
+    return found if available is None else {**found, "available-bytes": str(available)}

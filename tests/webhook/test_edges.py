@@ -96,6 +96,27 @@ def test_metadata_of_an_old_workspace_may_change_whatever_is_absent_from_its_spe
     assert _answer(new, INVALID).verdict == "unchanged"
 
 
+@pytest.mark.parametrize(
+    ("resource", "available_gib"),
+    [
+        pytest.param({"instanceType": "Standard_NC6s_v3"}, 15, id="on a named instance type"),
+        pytest.param({}, 140, id="where nothing is large enough"),
+    ],
+)
+def test_the_audit_of_a_denial_tells_needed_and_available_bytes(
+    resource: dict[str, Any], available_gib: int
+) -> None:
+    model = {"preset": {"name": "falcon-40b"}, "llamacpp": {"contextSize": 131072, "parallel": 128}}
+    response = _answer({**INVALID, "resource": resource, "inference": model})
+    told = response.to_dict()["response"]["auditAnnotations"]
+    assert (told["verdict"], told["rule"]) == ("denied", "fit")
+    needed, available = int(told["needed-bytes"]), int(told["available-bytes"])
+    assert needed > available
+    assert available_gib - 1 < available / 2**30 < available_gib + 1
+    (error,) = [problem for problem in response.errors if problem.rule == "fit"]
+    assert f"{(needed - available) / 2**30:.1f} GiB" in error.message or "largest" in error.message
+
+
 def test_a_null_that_somebody_wrote_is_left_alone() -> None:
     new = copy.deepcopy(INVALID)
     new["inference"]["llamacpp"] = None
