@@ -7,6 +7,7 @@ own would have to learn all of that again. Nothing here is asked by a program in
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Any
 
 from berth.errors import BerthError
 
+_LOGGED = re.compile(r"^[EWIF]\d{4} .*\n?", re.MULTILINE)
+"""Lines of kubectl's own log, which say five times what its last line says once."""
 REQUEST_SECONDS = 15
 """What the API server may take for one answer."""
 
@@ -57,7 +60,7 @@ class Kubectl:
                 f"kubectl {arguments[0]} gave no answer in time; is the cluster reachable?"
             ) from None
         if done.returncode:
-            raise _failure(done.stderr.strip() or f"kubectl ended with {done.returncode}")
+            raise _failure(_LOGGED.sub("", done.stderr).strip() or f"kubectl ended with {done.returncode}")
         return done.stdout
 
     def json(self, *arguments: str) -> Any:

@@ -18,8 +18,9 @@ class Format(StrEnum):
 
 def command(
     out: Annotated[
-        str, typer.Option("--out", "-o", metavar="DIR|-", help="The folder to write, or - for one stream.")
-    ],
+        str | None,
+        typer.Option("--out", "-o", metavar="DIR|-", help="The folder to write, or - for one stream."),
+    ] = None,
     fleet: Annotated[
         Path | None,
         typer.Option(
@@ -43,6 +44,31 @@ def command(
     dry_run: Annotated[
         bool, typer.Option("--watcher-dry-run", help="Let the watcher only say what it would do.")
     ] = False,
+    remove: Annotated[
+        bool,
+        typer.Option("--remove", help="Take it out of kubectl's cluster; Workspaces and their pods stay."),
+    ] = False,
+    only_print: Annotated[
+        bool, typer.Option("--dry-run", help="With --remove: print the commands, change nothing.")
+    ] = False,
+    wait: Annotated[
+        float,
+        typer.Option(
+            "--wait",
+            min=0,
+            metavar="SECONDS",
+            help="With --remove: for Workspaces that are being deleted; 0 leaves their nodes to you.",
+        ),
+    ] = 600,
+    context: Annotated[
+        str | None,
+        typer.Option(
+            "--context",
+            metavar="NAME",
+            help="With --remove: another context of the kubeconfig.",
+            show_default=False,
+        ),
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 if the folder differs from a fresh render.")
     ] = False,
@@ -55,10 +81,17 @@ def command(
 
       berth install --out platform     # to commit, for Argo CD or Flux
 
+      berth install --remove --dry-run     # what would be taken away, in which order
+
       berth install --format helm --out chart && helm install berth chart --namespace berth-system
     """
     from generator.platform import output
 
+    if remove:
+        raise typer.Exit(_remove(context, only_print=only_print, wait=wait))
+    if out is None:
+        typer.echo("error: name the folder to write with --out, or - for one stream", err=True)
+        raise typer.Exit(2)
     code = output.command_line(
         out,
         check=check,
@@ -69,3 +102,10 @@ def command(
         chart=format is Format.helm,
     )
     raise typer.Exit(code)
+
+
+def _remove(context: str | None, *, only_print: bool, wait: float) -> int:
+    from generator.kubectl import Kubectl
+    from generator.platform.removal import Removal
+
+    return Removal(Kubectl(context), typer.echo, dry_run=only_print, wait_s=wait).run()

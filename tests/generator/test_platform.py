@@ -239,3 +239,10 @@ def test_the_command_may_leave_the_watcher_out_or_let_it_only_talk(
     assert container["args"] == ["--fleet=/etc/berth/berth.yaml", "--dry-run"]
     assert cli.run(["install", "--out", "-", "--no-watcher"]) == 0
     assert "berth-watcher" not in capsys.readouterr().out
+
+
+def test_a_render_needs_a_place(capsys: pytest.CaptureFixture[str]) -> None:
+    from generator import cli
+
+    assert cli.run(["install"]) == 2
+    assert "--out" in capsys.readouterr().err
