@@ -173,7 +173,7 @@ def environment() -> dict[str, str]:
 
 def _runs(words: list[str]) -> bool:
     if words[0] == "berth" and any(
-        re.match("docker://|--cluster|--kubeconfig|--context", word) for word in words[1:]
+        re.match("docker://|--cluster|--kubeconfig|--context|--remove", word) for word in words[1:]
     ):
         return False
     if words[:2] == ["berth", "doctor"] and "--no-cluster" not in words:
