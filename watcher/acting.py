@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from watcher.metrics import Metrics
     from watcher.world import Action
 
+Unanswered = dict[str, tuple[str, float]]
 LATE_S = 60.0
 """A create without an answer may still arrive for so long: API servers give up a request after a minute."""
 
@@ -39,12 +40,13 @@ class NameTaken(KubeError):
 class Actor:
     """Writes for one term of leading; `check` raises when the lease is not ours for sure.
 
-    `unanswered` outlives the term: by uid of a Workspace, when a create got no answer and was not found.
+    `unanswered` outlives the term: by a claim's name, for which Workspace's uid and when its create got no
+    answer, as long as the claim was not seen.
     """
 
     def __init__(
         self, client: Client, cache: Cache, recorder: Recorder, check: Callable[[], None],
-        metrics: Metrics, now: Callable[[], datetime], unanswered: dict[str, float],
+        metrics: Metrics, now: Callable[[], datetime], unanswered: Unanswered,
     ) -> None:  # fmt: skip
         self._client = client
         self._cache = cache
@@ -56,8 +58,8 @@ class Actor:
 
     def late_s(self, workspace: Object) -> float:
         """For how many seconds a create for this Workspace may still arrive."""
-        at = self._unanswered.get(_uid(workspace))
-        return 0.0 if at is None else max(0.0, at + LATE_S - time.monotonic())
+        times = [at for uid, at in self._unanswered.values() if uid == _uid(workspace)]
+        return max(0.0, max(times) + LATE_S - time.monotonic()) if times else 0.0
 
     async def act(self, workspace: Object, action: Action) -> Object:
         """Do one thing, and return the Workspace as it is then."""
@@ -79,7 +81,6 @@ class Actor:
             case AddFinalizer():
                 return await self._finalizers(workspace, [*_finalizers(workspace), labels.FINALIZER])
             case RemoveFinalizer():
-                self._unanswered.pop(_uid(workspace), None)
                 kept = [one for one in _finalizers(workspace) if one != labels.FINALIZER]
                 return await self._finalizers(workspace, kept)
             case Create(kind, body):
@@ -113,13 +114,14 @@ class Actor:
             if error.status < 500:
                 raise
             made = await self._adopt(workspace, resource, body, error)
+        self._unanswered.pop(str(body["metadata"]["name"]), None)
         self._cache.wrote(resource, made)
 
     async def _adopt(self, workspace: Object, resource: Resource, body: Object, error: KubeError) -> Object:
         """Find out whether the claim is there although its create failed; if it is ours, it is the one."""
-        if not isinstance(error, AlreadyExists):
-            self._unanswered[_uid(workspace)] = time.monotonic()
         name = str(body["metadata"]["name"])
+        if not isinstance(error, AlreadyExists):
+            self._unanswered[name] = (_uid(workspace), time.monotonic())
         try:
             found = await self._client.get(resource, name)
         except NotFound:

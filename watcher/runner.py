@@ -23,7 +23,7 @@ from kube.logs import fields
 from kube.objects import items, metadata
 from kube.reflector import key_of
 from watcher import indices, rails, reconcile, usage
-from watcher.acting import Actor
+from watcher.acting import Actor, Unanswered
 from watcher.cache import CLAIMS, Cache
 from watcher.queue import Queue, work
 from watcher.world import Create, PatchStatus, RemoveFinalizer, Tell
@@ -50,7 +50,7 @@ class Term:
 
     def __init__(
         self, client: Client, settings: Settings, configuration: Configuration, metrics: Metrics, *,
-        check: Callable[[], None], now: Callable[[], datetime], unanswered: dict[str, float],
+        check: Callable[[], None], now: Callable[[], datetime], unanswered: Unanswered,
         queue: Queue[Key] | None = None,
     ) -> None:  # fmt: skip
         self._client = client

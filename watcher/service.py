@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kube.reflector import Key
+    from watcher.acting import Unanswered
     from watcher.queue import Queue
     from watcher.settings import Settings
 
@@ -51,7 +52,7 @@ class Watcher:
         self._metrics = metrics
         self._now = now
         self._queue = queue
-        self._unanswered: dict[str, float] = {}
+        self._unanswered: Unanswered = {}
         self.term: Term | None = None
         """The present term of leading, if there is one."""
         lease_s = settings.lease_s

@@ -117,6 +117,14 @@ def cluster(kubectl: Kubectl) -> Kubectl:
     return kubectl
 
 
+@pytest.fixture(scope="session")
+def watched(programs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
+    """An API server for the watcher's tests alone: node objects belong to no namespace."""
+    with contextlib.ExitStack() as stack:
+        folder = tmp_path_factory.mktemp("watched")
+        yield Kubectl(programs["kubectl"], start(programs, folder, stack))
+
+
 @pytest.fixture
 def namespace(cluster: Kubectl, request: pytest.FixtureRequest) -> str:
     """A namespace of the test's own."""

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
 from berth import labels
 from kube import resources
-from tests.e2e import conftest
-from tests.e2e.conftest import Kubectl, Result
 from tests.watcher import specs
 from tests.watcher.simulator import Script, names, until
 from tests.watcher.specs import A100, planned, workload
-from tests.watcher.stage import Stage, condition, staged
+from tests.watcher.stage import Stage, condition, play
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Mapping
+
+    from tests.e2e.conftest import Kubectl, Result
 
 SPEC = """\
 apiVersion: kaito.sh/v1beta1
@@ -36,14 +34,6 @@ inference:
   preset: {name: phi-4-mini-instruct}
 """
 WAYS = ("nodeclaim", "machine", "nodepool", "none")
-
-
-@pytest.fixture(scope="module")
-def server(programs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
-    """An API server of these tests' own: node objects belong to no namespace."""
-    with contextlib.ExitStack() as stack:
-        kubeconfig = conftest.start(programs, tmp_path_factory.mktemp("watched"), stack)
-        yield Kubectl(programs["kubectl"], kubeconfig)
 
 
 @pytest.fixture(scope="module")
@@ -63,44 +53,40 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     return found
 
 
-def play(server: Kubectl, scene: Any, **options: Any) -> None:
-    """Play one scene on a stage of its own."""
-
-    async def run() -> None:
-        async with staged(server.kubeconfig, "models", **options) as stage:
-            await scene(stage)
-
-    asyncio.run(run())
-
-
-async def ask(server: Kubectl, *words: str, stdin: str | None = None) -> Result:
+async def ask(cluster: Kubectl, *words: str, stdin: str | None = None) -> Result:
     """Run kubectl while the stage goes on playing."""
-    return await asyncio.to_thread(server, *words, stdin=stdin)
+    return await asyncio.to_thread(cluster, *words, stdin=stdin)
 
 
-def columns(server: Kubectl, *more: str) -> dict[str, str]:
+def columns(cluster: Kubectl, *more: str) -> dict[str, str]:
     """Return what `kubectl get workspace` shows."""
-    head, row = (line for line in server("get", "workspace", "-n", "models", *more).out.splitlines())
+    head, row = (line for line in cluster("get", "workspace", "-n", "models", *more).out.splitlines())
     cuts = [*(head.index(name) for name in head.split()), 10_000]
     return {head[a:b].strip(): row[a:b].strip() for a, b in itertools.pairwise(cuts)}
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_life_of_a_workspace(server: Kubectl, rendered: Mapping[str, str], way: str) -> None:
+def test_the_life_of_a_workspace(watched: Kubectl, rendered: Mapping[str, str], way: str) -> None:
     of_git = next(one for one in yaml.safe_load_all(rendered[way]) if one["kind"] == "Workspace")
     claims_of = resources.MACHINES if way == "machine" else resources.NODE_CLAIMS
 
     async def scene(stage: Stage) -> None:
-        await ask(server, "apply", "--server-side", "-f", "-", stdin=rendered[way])
-        assert (await asyncio.to_thread(columns, server))["WORKSPACEREADY"] == ""
+        await ask(watched, "apply", "--server-side", "-f", "-", stdin=rendered[way])
+        assert (await asyncio.to_thread(columns, watched))["WORKSPACEREADY"] == ""
         if way == "none":
             await stage.simulator.add_node("mine", A100, 1, apps="phi")
         await stage.watcher()
         await ask(
-            server, "wait", "--for=condition=WorkspaceReady", "workspace/phi", "-n", "models", "--timeout=40s"
+            watched,
+            "wait",
+            "--for=condition=WorkspaceReady",
+            "workspace/phi",
+            "-n",
+            "models",
+            "--timeout=40s",
         )
 
-        shown = await asyncio.to_thread(columns, server)
+        shown = await asyncio.to_thread(columns, watched)
         ready = (shown["RESOURCEREADY"], shown["INFERENCEREADY"], shown["WORKSPACEREADY"])
         assert ready == ("True", "True", "True")
         there = await stage.workspace("phi")
@@ -124,16 +110,16 @@ def test_the_life_of_a_workspace(server: Kubectl, rendered: Mapping[str, str], w
         }
         assert there["metadata"]["annotations"] == of_git["metadata"]["annotations"]
 
-        await ask(server, "delete", "workspace", "phi", "-n", "models", "--timeout=40s")
+        await ask(watched, "delete", "workspace", "phi", "-n", "models", "--timeout=40s")
         if way in of_claims:
             await stage.until_no_claims()
         elif way == "none":
             assert names(await stage.simulator.all(resources.NODES)) == ["mine"]
 
-    play(server, scene, fleet=specs.fleet_of(way))
+    play(watched.kubeconfig, scene, fleet=specs.fleet_of(way))
 
 
-def test_times_of_conditions_move_only_with_their_status(server: Kubectl) -> None:
+def test_times_of_conditions_move_only_with_their_status(watched: Kubectl) -> None:
     async def scene(stage: Stage) -> None:
         workspace = planned("phi", "models")
         await stage.apply(workspace, workload(workspace))
@@ -151,10 +137,10 @@ def test_times_of_conditions_move_only_with_their_status(server: Kubectl) -> Non
         assert writes >= 1
         assert replica.metric(patched) == writes
 
-    play(server, scene)
+    play(watched.kubeconfig, scene)
 
 
-def test_the_number_of_nodes_follows_git(server: Kubectl) -> None:
+def test_the_number_of_nodes_follows_git(watched: Kubectl) -> None:
     async def scene(stage: Stage) -> None:
         for count in (1, 3, 2):
             workspace = planned("phi", "models", count=count)
@@ -172,10 +158,10 @@ def test_the_number_of_nodes_follows_git(server: Kubectl) -> None:
             await until(as_many, f"{count} nodes")
         assert len(stage.simulator.launched) == 3
 
-    play(server, scene)
+    play(watched.kubeconfig, scene)
 
 
-def test_a_workspace_without_a_plan_gets_no_node_and_is_told_what_to_do(server: Kubectl) -> None:
+def test_a_workspace_without_a_plan_gets_no_node_and_is_told_what_to_do(watched: Kubectl) -> None:
     async def scene(stage: Stage) -> None:
         workspace = planned("phi", "models")
         del workspace["metadata"]["annotations"]
@@ -193,10 +179,10 @@ def test_a_workspace_without_a_plan_gets_no_node_and_is_told_what_to_do(server: 
         assert "another spec" in told["message"]
         assert len(await stage.claims()) == 1
 
-    play(server, scene)
+    play(watched.kubeconfig, scene)
 
 
-def test_events_say_what_happened(server: Kubectl) -> None:
+def test_events_say_what_happened(watched: Kubectl) -> None:
     async def scene(stage: Stage) -> None:
         workspace = planned("phi", "models")
         await stage.apply(workspace, workload(workspace))
@@ -209,10 +195,10 @@ def test_events_say_what_happened(server: Kubectl) -> None:
         [claim] = await stage.claims()
         assert any(claim["metadata"]["name"] in one["note"] for one in about)
 
-    play(server, scene)
+    play(watched.kubeconfig, scene)
 
 
-def test_a_dry_run_makes_nothing_and_says_so(server: Kubectl) -> None:
+def test_a_dry_run_makes_nothing_and_says_so(watched: Kubectl) -> None:
     async def scene(stage: Stage) -> None:
         await stage.apply(planned("phi", "models"))
         await stage.watcher(dry_run=True)
@@ -221,4 +207,4 @@ def test_a_dry_run_makes_nothing_and_says_so(server: Kubectl) -> None:
         assert await stage.claims() == []
         assert labels.FINALIZER not in (await stage.workspace("phi"))["metadata"].get("finalizers", [])
 
-    play(server, scene, script=Script())
+    play(watched.kubeconfig, scene, script=Script())

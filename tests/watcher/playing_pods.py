@@ -50,6 +50,10 @@ async def _workload(client: Client, script: Script, resource: Any, workload: Obj
                 "apiVersion": "v1", "kind": "Pod", "spec": template["spec"],
                 "metadata": {"name": name, "namespace": meta["namespace"], **template["metadata"]},
             })  # fmt: skip
+    wanted = {f"{meta['name']}-{number}" for number in range(spec["replicas"])}
+    for pod in [pod for pod in pods if pod["metadata"]["name"] not in wanted]:
+        pods.remove(pod)
+        await _end(client, pod)
     nodes = {node["metadata"]["name"]: node for node in (await client.list(resources.NODES)).items}
     for pod in pods:
         await _pod(client, script, pod, nodes)
@@ -69,7 +73,7 @@ async def _workload(client: Client, script: Script, resource: Any, workload: Obj
 async def _pod(client: Client, script: Script, pod: Object, nodes: dict[str, Object]) -> None:
     meta, where = pod["metadata"], pod["spec"].get("nodeName")
     if where is not None and where not in nodes:
-        await client.delete(resources.PODS, meta["name"], namespace=meta["namespace"], uid=meta["uid"])
+        await _end(client, pod)
         return
     if where is None:
         taken: Counter[str] = Counter()
@@ -99,6 +103,13 @@ async def _pod(client: Client, script: Script, pod: Object, nodes: dict[str, Obj
         told = conditions({"PodScheduled": "True", "Ready": "True" if good else "False"})
         status = {**container, "ready": good, "started": True, "state": state}
         await _say(client, pod, {"phase": "Running", "conditions": told, "containerStatuses": [status]})
+
+
+async def _end(client: Client, pod: Object) -> None:
+    """Take a pod away at once: no kubelet is there to confirm it."""
+    meta = pod["metadata"]
+    path = resources.PODS.path(meta["namespace"], meta["name"])
+    await client.raw("DELETE", path, body={"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}})
 
 
 async def _say(client: Client, pod: Object, status: Object) -> None:

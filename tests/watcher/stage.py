@@ -23,13 +23,14 @@ from watcher.service import Watcher
 from watcher.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from berth.fleet import Fleet
     from kube.resources import Resource
 
     Object = dict[str, Any]
 
+NAMESPACE = "models"
 ROOT = Path(__file__).parents[2]
 DEFINITIONS = {
     resources.NODE_CLAIMS: ROOT / "tests/data/crds/nodeclaims.karpenter.sh.yaml",
@@ -209,6 +210,16 @@ async def staged(
             await asyncio.gather(playing, return_exceptions=True)
         await _clear(client)
         await client.close()
+
+
+def play(kubeconfig: Path, scene: Callable[[Stage], Awaitable[None]], **options: Any) -> None:
+    """Play one scene on a stage of its own."""
+
+    async def run() -> None:
+        async with staged(kubeconfig, NAMESPACE, **options) as stage:
+            await scene(stage)
+
+    asyncio.run(run())
 
 
 async def _clear(client: Client) -> None:
