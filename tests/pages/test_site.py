@@ -6,16 +6,20 @@ import os
 import re
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import browsers
 from tests.pages.blocks import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.slow
+
+PHONE_PIXELS = 390
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +56,31 @@ def test_every_picture_says_what_it_shows(site: Path) -> None:
             found = re.search(r'alt="([^"]*)"', picture)
             assert found is not None
             assert len(found[1]) > 20, picture
+
+
+@pytest.mark.timeout(300)
+def test_no_page_scrolls_sideways_on_a_phone(site: Path, tmp_path: Path) -> None:
+    pages = [page for page in sorted(site.rglob("*.html")) if page.name != "404.html"]
+    assert len(pages) > 30
+    with browsers.open_one(tmp_path / "profile") as browser:
+        browser.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=PHONE_PIXELS,
+            height=844,
+            deviceScaleFactor=2,
+            mobile=True,
+        )
+        wide = {}
+        for page in pages:
+            browser.open(page.as_uri())
+            until = "document.readyState == 'complete' && document.body.scrollHeight > 0"
+            for _ in range(200):
+                if browser.evaluate(f"location.href == {page.as_uri()!r} && {until}"):
+                    break
+                time.sleep(0.05)
+            width = browser.evaluate(
+                "Math.max(document.documentElement.scrollWidth, document.body.scrollWidth)"
+            )
+            if width is None or width > PHONE_PIXELS:
+                wide[str(page.relative_to(site))] = width
+    assert wide == {}
