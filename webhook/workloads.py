@@ -10,26 +10,23 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from berth import argv, labels, plans
-from berth.flags import OWNED_FLAGS
-from berth.plans import Server
+from berth import labels, plans
 from berth.problems import Problem
 from kube.objects import items, mapping, metadata, notes_of
+from webhook import containers
+from webhook.containers import AGAIN
 from webhook.reviews import Response
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from berth.problems import Path
     from webhook.reviews import Request
 
 KINDS = ("Deployment", "StatefulSet", "LeaderWorkerSet", "Pod")
 
-_AGAIN = "change the Workspace in git and run `berth render`"
-_SERVER, _WORKER = "server", "worker"
+_CARRIED = (labels.SERVER, labels.SERVER_DIGEST, labels.NODES, labels.CONTAINER)
 _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
-_NOT_COMPARED = frozenset({"--model", "--rpc"})
-"""The path is where the weights are mounted, and the workers' names are the cluster's."""
 
 
 def judge(request: Request) -> Response:
@@ -41,7 +38,10 @@ def judge(request: Request) -> Response:
         return Response(request, "deleting")
     if old is not None and _judged(now) == _judged(old):
         return Response(request, "unchanged")
-    problems = tuple(_pod_problems(now) if request.kind == "Pod" else _workload_problems(now, old))
+    if request.kind == "Pod":
+        problems = tuple(_pod_problems(now))
+    else:
+        problems = (*_label_problems(now, old), *_workload_problems(now, old))
     errors = [problem for problem in problems if problem.severity == "error"]
     first = errors[0] if errors else (problems[0] if problems else None)
     verdict = "denied" if errors else "rendered" if first is None else first.rule
@@ -55,7 +55,16 @@ def _pod_problems(pod: Mapping[str, Any]) -> Iterable[Problem]:
     copy, found = _copy(notes, ("metadata", "annotations"))
     yield from found
     if copy is not None:
-        yield from _spec_problems(mapping(pod.get("spec")), ("spec",), copy)
+        yield from containers.problems(mapping(pod.get("spec")), ("spec",), copy)
+
+
+def _label_problems(workload: Mapping[str, Any], old: Mapping[str, Any] | None) -> Iterable[Problem]:
+    """Without our label the next change would pass unseen; a pod may lose it, to be taken out of service."""
+    if old is None or _ours(workload) or not _ours(old):
+        return
+    reason = "the label that says that berth rendered it was removed, so nobody would compare it any more"
+    fix = f"keep {labels.WORKSPACE} and {labels.MANAGED_BY}: berth, or delete the object"
+    yield Problem(("metadata", "labels"), None, reason, fix, rule="label-removed")
 
 
 def _workload_problems(workload: Mapping[str, Any], old: Mapping[str, Any] | None) -> Iterable[Problem]:
@@ -65,7 +74,7 @@ def _workload_problems(workload: Mapping[str, Any], old: Mapping[str, Any] | Non
     if labels.SERVER not in notes:
         inner = any(labels.SERVER in notes_of(template) for _, template in templates)
         if inner or (old is not None and labels.SERVER in notes_of(old)):
-            yield Problem((*place, labels.SERVER), None, "the copy of the plan was removed", _AGAIN,
+            yield Problem((*place, labels.SERVER), None, "the copy of the plan was removed", AGAIN,
                           rule="plan-removed")  # fmt: skip
         elif labels.SPEC_DIGEST not in notes:
             reason = "it says that berth manages it, and carries no plan of berth, so its size is not checked"
@@ -82,20 +91,35 @@ def _workload_problems(workload: Mapping[str, Any], old: Mapping[str, Any] | Non
             if own.get(key) != notes[key] and (key in own or key == labels.SERVER_DIGEST):
                 reason = "the pods' copy of the plan is not the workload's"
                 here = (*where, "metadata", "annotations", key)
-                yield Problem(here, own.get(key), reason, _AGAIN, rule="edited-copy")
-        yield from _spec_problems(mapping(template.get("spec")), (*where, "spec"), copy)
+                yield Problem(here, own.get(key), reason, AGAIN, rule="edited-copy")
+        rendered = _json(notes.get(labels.CONTAINER))
+        yield from containers.problems(mapping(template.get("spec")), (*where, "spec"), copy, rendered)
     nodes = _json(notes.get(labels.NODES))
-    if nodes is None and old is not None and labels.NODES in notes_of(old):
-        reason = "the copy of the plan's nodes was removed, or cannot be read"
-        yield Problem((*place, labels.NODES), None, reason, _AGAIN, rule="plan-removed")
+    for key, what in (
+        (labels.NODES, "the copy of the plan's nodes"),
+        (labels.CONTAINER, "what was rendered"),
+    ):
+        if _json(notes.get(key)) is None and old is not None and key in notes_of(old):
+            reason = f"{what} was removed, or cannot be read"
+            yield Problem((*place, key), None, reason, AGAIN, rule="plan-removed")
     if nodes is not None:
         for where, template in templates:
             yield from _node_problems(mapping(template.get("spec")), (*where, "spec"), nodes)
-        most, asked = nodes.get("replicas"), spec.get("replicas", 1)
-        if isinstance(most, int) and isinstance(asked, int) and asked > most:
-            reason = f"{asked} replicas are asked for, and the plan has nodes for {most}"
-            fix = "set `inference.llamacpp.replicas` in the Workspace and run `berth render`"
-            yield Problem(("spec", "replicas"), asked, reason, fix, rule="replicas")
+        before = None if old is None else mapping(old.get("spec")).get("replicas", 1)
+        yield from replica_problems(spec.get("replicas", 1), before, nodes.get("replicas"))
+
+
+def replica_problems(asked: Any, before: Any, most: Any) -> Iterable[Problem]:
+    """More replicas than the plan has nodes for are refused; so many as there were already are only told.
+
+    Otherwise nobody could mend anything of a workload that was scaled while we were not asked.
+    """
+    if not (isinstance(most, int) and isinstance(asked, int) and asked > most):
+        return
+    raised = not isinstance(before, int) or asked > before
+    reason = f"{asked} replicas are asked for, and the plan has nodes for {most}"
+    fix = "set `inference.llamacpp.replicas` in the Workspace and run `berth render`"
+    yield Problem(("spec", "replicas"), asked, reason, fix, "error" if raised else "warning", rule="replicas")
 
 
 def _templates(spec: Mapping[str, Any]) -> list[tuple[Path, Mapping[str, Any]]]:
@@ -114,99 +138,11 @@ def _copy(notes: Mapping[str, Any], place: Path) -> tuple[dict[str, Any] | None,
     here = (*place, labels.SERVER)
     copy = _json(notes.get(labels.SERVER))
     if copy is None:
-        return None, [Problem(here, None, "the copy of the plan cannot be read", _AGAIN, rule="edited-copy")]
+        return None, [Problem(here, None, "the copy of the plan cannot be read", AGAIN, rule="edited-copy")]
     if plans.digest(copy) != notes.get(labels.SERVER_DIGEST):
         reason = "the copy of the plan is not what its digest says"
-        return None, [Problem(here, None, reason, _AGAIN, rule="edited-copy")]
+        return None, [Problem(here, None, reason, AGAIN, rule="edited-copy")]
     return copy, []
-
-
-def _spec_problems(pod: Mapping[str, Any], place: Path, copy: Mapping[str, Any]) -> Iterable[Problem]:
-    """Compare GPUs and the engine's command line."""
-    named = {
-        str(container.get("name")): (index, container)
-        for index, container in enumerate(items(pod.get("containers")))
-        if isinstance(container, dict)
-    }
-    if _SERVER not in named and _WORKER not in named:
-        reason = "no container named `server` or `worker` is left"
-        yield Problem((*place, "containers"), None, reason, _AGAIN, rule="no-server")
-        return
-    name = _SERVER if _SERVER in named else _WORKER
-    index, container = named[name]
-    here = (*place, "containers", index)
-    yield from _gpu_problems(container, here, copy)
-    yield from _other_gpus(pod, place, name)
-    if name == _SERVER:
-        yield from _flag_problems(container, here, copy)
-
-
-def _gpu_problems(container: Mapping[str, Any], place: Path, copy: Mapping[str, Any]) -> Iterable[Problem]:
-    gpus, nodes = copy.get("gpusPerReplica"), copy.get("nodesPerReplica")
-    if not isinstance(gpus, int) or not isinstance(nodes, int) or nodes < 1:
-        return
-    wanted = gpus // nodes
-    limits = mapping(mapping(container.get("resources")).get("limits"))
-    given = limits.get(labels.GPU_RESOURCE, "0")
-    if str(given) != str(wanted):
-        reason = f"{given} GPUs are asked for, and the plan needs {wanted} in each pod"
-        yield Problem((*place, "resources", "limits", labels.GPU_RESOURCE), given, reason, _AGAIN,
-                      rule="gpus")  # fmt: skip
-
-
-def _other_gpus(pod: Mapping[str, Any], place: Path, name: str) -> Iterable[Problem]:
-    """Only the engine's container takes GPUs in a plan."""
-    for group in ("initContainers", "containers"):
-        for index, member in enumerate(items(pod.get(group))):
-            limits = mapping(mapping(mapping(member).get("resources")).get("limits"))
-            given = limits.get(labels.GPU_RESOURCE, "0")
-            if str(given) != "0" and mapping(member).get("name") != name:
-                path = (*place, group, index, "resources", "limits", labels.GPU_RESOURCE)
-                reason = f"{given} GPUs are asked for beside the engine's, and the plan has none for them"
-                yield Problem(path, given, reason, _AGAIN, rule="gpus")
-
-
-def _flag_problems(container: Mapping[str, Any], place: Path, copy: Mapping[str, Any]) -> Iterable[Problem]:
-    try:
-        server = Server.model_validate(copy.get("server"))
-    except ValueError:
-        reason = "the plan was made by another version of berth, so the engine's flags are not compared"
-        yield Problem(place, None, reason, "run `berth install` again", "warning", "other-version")
-        return
-    words = [str(word) for word in items(container.get("args"))]
-    here = (*place, "args")
-    if "llama-server" not in words:
-        yield Problem(here, None, "the engine's command line is gone", _AGAIN, rule="flags")
-        return
-    start = words.index("llama-server") + 1
-    wanted = _flags(argv.llama_server(server, "model")[1:])
-    given = _flags(words[start:])
-    for flag, value in wanted.items():
-        if flag in _NOT_COMPARED or given.get(flag, _GONE) == value:
-            continue
-        told = "is missing" if flag not in given else f"is {' '.join(given[flag]) or 'given without a value'}"
-        planned = f", and the plan has {' '.join(value)}" if value else ""
-        shown = " ".join(given[flag]) if flag in given else None
-        yield Problem(here, shown, f"{flag} {told}{planned}", _AGAIN, rule="flags")
-    for flag in given:
-        if flag in OWNED_FLAGS and flag not in wanted and flag not in _NOT_COMPARED:
-            yield Problem(here, flag, f"{flag} is not in the plan", OWNED_FLAGS[flag], rule="flags")
-
-
-_GONE = ("\0",)
-
-
-def _flags(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The last value of each flag, as the engine takes it."""
-    found: dict[str, tuple[str, ...]] = {}
-    current: str | None = None
-    for word in words:
-        if word.startswith("-") and not word.lstrip("-.").isdigit():
-            current, _, value = word.partition("=")
-            found[current] = (value,) if value else ()
-        elif current is not None:
-            found[current] = (*found[current], word)
-    return found
 
 
 def _node_problems(pod: Mapping[str, Any], place: Path, nodes: Mapping[str, Any]) -> Iterable[Problem]:
@@ -218,7 +154,7 @@ def _node_problems(pod: Mapping[str, Any], place: Path, nodes: Mapping[str, Any]
     if selected is not None and selected not in wanted:
         reason = f"the pods may run on {selected}, and the plan is valid for {', '.join(wanted)}"
         here = (*place, "nodeSelector", labels.INSTANCE_TYPE)
-        yield Problem(here, selected, reason, _AGAIN, rule="instance-type")
+        yield Problem(here, selected, reason, AGAIN, rule="instance-type")
     node = mapping(mapping(pod.get("affinity")).get("nodeAffinity"))
     path = (*place, "affinity", "nodeAffinity", _REQUIRED)
     terms = mapping(node.get(_REQUIRED)).get("nodeSelectorTerms")
@@ -227,7 +163,7 @@ def _node_problems(pod: Mapping[str, Any], place: Path, nodes: Mapping[str, Any]
         if types is None or not set(types) <= set(wanted):
             told = "any instance type" if types is None else ", ".join(types)
             reason = f"the pods may run on {told}, and the plan is valid for {', '.join(wanted)}"
-            yield Problem(path, types, reason, _AGAIN, rule="instance-type")
+            yield Problem(path, types, reason, AGAIN, rule="instance-type")
             return
 
 
@@ -248,7 +184,7 @@ def _ours(document: Mapping[str, Any]) -> bool:
 
 def _judged(document: Mapping[str, Any]) -> tuple[Any, ...]:
     notes = notes_of(document)
-    carried = [notes.get(key) for key in (labels.SERVER, labels.SERVER_DIGEST, labels.NODES)]
+    carried = [notes.get(key) for key in _CARRIED]
     return document.get("spec"), carried, _ours(document)
 
 

@@ -15,6 +15,8 @@ from berth import names
 from generator.charts import pods
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from berth.plans import Server, Weights
     from generator.charts.frames import Frame, Object
 
@@ -24,25 +26,28 @@ _LONGEST = names.LONGEST_STATEFUL_SET - 4
 """The StatefulSets of the workers are called `<name>-<replica>`."""
 
 
-def leader_worker_set(frame: Frame, server: Server, weights: Weights, annotations: dict[str, str]) -> Object:
+def leader_worker_set(
+    frame: Frame, server: Server, weights: Weights, annotations: Callable[..., dict[str, str]]
+) -> Object:
     """Return the set of all replicas; without spare nodes none is made before another is gone."""
     name = names.part(frame.workspace.name, "group", _LONGEST)
     count = frame.plan.nodes_per_replica
     hosts = tuple(f"$({_OWN_NAME})-{index}.{name}" for index in range(1, count))
     group = pods.Group(None, hosts, own_name=_OWN_NAME)
+    leader, worker = pods.serving(frame, server, weights, group), pods.worker(frame, server, group)
     return frame.object(
         "leaderworkerset.x-k8s.io/v1",
         KIND,
         name,
-        annotations=annotations,
+        annotations=annotations(leader, worker),
         extra_labels=pods.queue_label(frame),
         spec={
             "replicas": frame.plan.replicas,
             "leaderWorkerTemplate": {
                 "size": count,
                 "restartPolicy": "None",
-                "leaderTemplate": pods.serving(frame, server, weights, group),
-                "workerTemplate": pods.worker(frame, server, group),
+                "leaderTemplate": leader,
+                "workerTemplate": worker,
             },
             "rolloutStrategy": {
                 "type": "RollingUpdate",

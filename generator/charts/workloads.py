@@ -7,6 +7,7 @@ The engine's leader stops when a worker dies, so its front starts it anew and th
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from berth import labels, names
@@ -32,7 +33,7 @@ def workloads(frame: Frame, server: Server, weights: Weights) -> Iterator[Object
         yield deployment(frame, pods.serving(frame, server, weights), pods.startup_failures(weights) * 10)
         return
     if frame.fleet.several_nodes == "leaderworkerset":
-        notes = carried(frame, frame.plan.replicas)
+        notes = partial(carried, frame, frame.plan.replicas)
         yield leaderworkersets.leader_worker_set(frame, server, weights, notes)
         return
     for replica in range(frame.plan.replicas):
@@ -45,7 +46,7 @@ def deployment(frame: Frame, template: Object, start_seconds: int) -> Object:
         "apps/v1",
         "Deployment",
         frame.name,
-        annotations=carried(frame, frame.plan.replicas),
+        annotations=carried(frame, frame.plan.replicas, template),
         extra_labels=pods.queue_label(frame),
         spec={
             "replicas": frame.plan.replicas,
@@ -67,15 +68,22 @@ def strategy(plan: Plan) -> Object:
     return {"type": "Recreate"}
 
 
-def carried(frame: Frame, replicas: int) -> dict[str, str]:
-    """Return the annotations with which admission compares a workload: the pods' own, and the nodes."""
+def carried(frame: Frame, replicas: int, *templates: Object) -> dict[str, str]:
+    """Return the annotations with which admission compares a workload.
+
+    Those are the pods' own, the nodes, and command and image of the engine's containers: a new berth changes
+    these two without a new plan, so they stand beside the pods' copy of it and not inside.
+    """
     plan = frame.plan
     if plan.server is None:
         return {}
     nodes: dict[str, Any] = {"replicas": replicas}
     if plan.nodes.provisioning != "none" and plan.nodes.instance_type is not None:
         nodes["instanceTypes"] = placing.instance_types(frame)
-    return {**pods.carried(plan), labels.NODES: canonical(nodes)}
+    found = {**pods.carried(plan), labels.NODES: canonical(nodes)}
+    engines = [template["spec"]["containers"][0] for template in templates]
+    rendered = {one["name"]: {key: one[key] for key in ("command", "image")} for one in engines}
+    return {**found, labels.CONTAINER: canonical(rendered)}
 
 
 def headless_name(frame: Frame) -> str:
@@ -100,7 +108,7 @@ def _stateful_set(frame: Frame, name: str, role: str, replica: int, count: int, 
         "apps/v1",
         "StatefulSet",
         name,
-        annotations=carried(frame, count),
+        annotations=carried(frame, count, template),
         extra_labels={**pods.queue_label(frame), **which},
         spec={
             "serviceName": headless_name(frame),

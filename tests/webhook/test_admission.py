@@ -249,7 +249,9 @@ def test_scaling_down_is_allowed() -> None:
 
 def test_other_edits_are_nobody_s_business() -> None:
     workload = deployment()
-    workload["spec"]["template"]["spec"]["containers"][0]["image"] = "mirror.example.com/serving:1"
+    workload["spec"]["template"]["spec"]["containers"][0]["image"] = (
+        "mirror.example.com/all/serving:0.1.0-cuda12"
+    )
     workload["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] = "now"
     assert answer(workload).allowed
 
