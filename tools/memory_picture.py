@@ -41,7 +41,7 @@ def text() -> str:
         f'<g fill="#1d2733">{legend}</g>\n{"".join(rows)}'
         f'<path d="M{edge:.1f} 52V270" stroke="#c2352b" stroke-width="2" stroke-dasharray="5 4"/>'
         f'<text x="{edge + 8:.1f}" y="68" fill="#c2352b">'
-        f"{capacity / GIB:.1f} GiB: what a {GPU} has</text>\n"
+        f"{capacity / GIB:.1f} GiB: what an {GPU} has</text>\n"
         "</svg>\n"
     )
 
@@ -66,7 +66,7 @@ def _row(place: int, cache: str, context: int, capacity: int) -> str:
         f'<text x="24" y="{top + 13}" fill="#1d2733" font-weight="600">4 × {context} tokens</text>'
         f'<text x="24" y="{top + 31}" fill="#5b6b7d" font-size="12.5">cache {cache}</text>'
         f"{''.join(found)}"
-        f'<text x="{_place(start) + 8:.1f}" y="{top + 20}" fill="{ink}">{said}</text>\n'
+        f'<text x="{_place(max(start, capacity)) + 8:.1f}" y="{top + 20}" fill="{ink}">{said}</text>\n'
     )
 
 
