@@ -84,6 +84,17 @@ def inside(image: str, script: str, *options: str) -> str:
     return run(*PODMAN, "run", "--rm", *RESTRICTED, *options, "--entrypoint", "/bin/sh", image, "-c", script)
 
 
+def weaknesses(image: str) -> list[str]:
+    """Return what a hardened image lacks: another user than ours, tools that build, files to write to."""
+    return inside(
+        image,
+        "test $(id -u):$(id -g) = 10001:10001 || id;"
+        "for one in cc gcc g++ c++ ld strip gdb make pip pip3 curl node; do command -v $one; done;"
+        "for one in /opt/berth/x /usr/x; do touch $one 2>/dev/null && echo $one is writable; done;"
+        "find /opt/berth ! -user root",
+    ).splitlines()
+
+
 def size(image: str) -> int:
     """Return an image's size in bytes."""
     return int(run("podman", "image", "inspect", "--format", "{{.Size}}", image).strip())

@@ -109,13 +109,7 @@ def test_the_image_runs_a_worker(start: Callable[..., str]) -> None:
 
 
 def test_nothing_in_the_image_is_writable_or_compiles(image: str) -> None:
-    told = inside(
-        image,
-        "id -u; id -g; for one in cc gcc g++ c++ ld gdb make pip pip3 curl; do command -v $one; done;"
-        "touch /opt/berth/x /usr/x 2>/dev/null && echo writable;"
-        "find /opt/berth ! -user root; echo end",
-    )
-    assert told.split() == ["10001", "10001", "end"]
+    assert images.weaknesses(image) == []
 
 
 def test_the_image_is_small(image: str, base: str) -> None:
