@@ -70,6 +70,7 @@ class Proxy:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=50),
         )  # fmt: skip
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._open: set[asyncio.StreamWriter] = set()
         self._listening: asyncio.Server | None = None
         self.port = 0
 
@@ -86,6 +87,11 @@ class Proxy:
         path = folder / f"kubeconfig-{self.port}"
         path.write_text(json.dumps(config))
         return path
+
+    def cut(self) -> None:
+        """Drop every connection that there is."""
+        for writer in [*self._open]:
+            writer.transport.abort()
 
     async def stop(self) -> None:
         """End every connection; writes that are still to arrive are let through."""
@@ -112,6 +118,7 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._open.add(writer)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
@@ -119,10 +126,11 @@ class Proxy:
                 headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in head[1:] if line)}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 await self._exchange(method, target, headers.get("content-type", ""), body, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, _Cut, httpx.HTTPError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, _Cut, httpx.HTTPError):
             pass
         finally:
             writer.transport.abort()
+            self._open.discard(writer)
             self._tasks.discard(task)
 
     async def _exchange(
