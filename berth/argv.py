@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from berth.plans import Server
 
 
+def as_written(server: Server) -> Server:
+    """Return the settings as they have to stand in a manifest, so that the engine gets them as they are.
+
+    Kubernetes replaces `$(NAME)` in arguments by a variable and `$$` by `$`; a chat template may hold both.
+    """
+    return server.model_copy(
+        update={"extra_args": tuple(word.replace("$", "$$") for word in server.extra_args)}
+    )
+
+
 def llama_server(server: Server, model_path: str, rpc: Sequence[str] = ()) -> list[str]:
     """Return `llama-server`'s argument vector, the program's name first.
 

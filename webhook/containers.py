@@ -98,7 +98,7 @@ def _flag_problems(container: Mapping[str, Any], place: Path, copy: Mapping[str,
         yield Problem(here, None, "the engine's command line is gone", AGAIN, rule="flags")
         return
     start = words.index("llama-server") + 1
-    wanted = _flags(argv.llama_server(server, "model")[1:])
+    wanted = _flags(argv.llama_server(argv.as_written(server), "model")[1:])
     given = _flags(words[start:])
     for flag, value in wanted.items():
         if flag in _NOT_COMPARED or given.get(flag, _GONE) == value:

@@ -200,7 +200,7 @@ def startup_failures(weights: Weights, group: bool = False, more: int = 0) -> in
 
 def _arguments(server: Server, weights: Weights, group: Group | None) -> list[str]:
     """What the front is told; the engine's own command line follows after `--`, as it will run."""
-    model = supplies.path(weights)
+    model, written = supplies.path(weights), argv.as_written(server)
     front = [
         "--host", "0.0.0.0",
         "--port", str(labels.PORT),
@@ -212,11 +212,11 @@ def _arguments(server: Server, weights: Weights, group: Group | None) -> list[st
         "--api-keys", KEYS_FOLDER,
     ]  # fmt: skip
     if group is None:
-        return [*front, "--", *server.argv(model)]
+        return [*front, "--", *written.argv(model)]
     endpoints = [f"{host}:{labels.RPC_PORT}" for host in group.workers]
     for endpoint in endpoints:
         front += ["--wait-for", endpoint]
-    return [*front, "--", *argv.llama_server(server, model, endpoints)]
+    return [*front, "--", *argv.llama_server(written, model, endpoints)]
 
 
 def _resources(plan: Plan, server: Server, *, worker: bool = False) -> Object:
