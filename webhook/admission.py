@@ -9,7 +9,7 @@ from berth import labels, rules, workspaces
 from berth.plans import Plan
 from berth.problems import Problem
 from kube.objects import metadata, notes_of, spec
-from webhook import budgets, mutation, workloads
+from webhook import budgets, mutation, scaling, workloads
 from webhook.reviews import Response
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class Context:
 
 def validate(request: Request, context: Context) -> Response:
     """Say whether the object may be stored, with every problem at once."""
+    if request.operation == "UPDATE" and (request.subresource, request.kind) == ("scale", scaling.KIND):
+        return scaling.judge(request, context.workspaces())
     if request.operation not in ("CREATE", "UPDATE") or request.subresource:
         return Response(request, "ignored")
     if request.kind == labels.KIND and request.group == labels.GROUP:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PREFIX = "berth_webhook_"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-_KINDS = frozenset({"Workspace", "Deployment", "StatefulSet", "Pod", "LeaderWorkerSet"})
+_KINDS = frozenset({"Workspace", "Deployment", "StatefulSet", "Pod", "LeaderWorkerSet", "Scale"})
 
 
 class Metrics:

@@ -51,6 +51,20 @@ SPEC_CHANGED: Object = {
     f"{_CHANGED_NOTES}",
 }
 
+SCALED_UP: list[Object] = [
+    {
+        "name": "ours",
+        "expression": "has(object.status.selector) && "
+        f"object.status.selector.contains('{labels.WORKSPACE}=')",
+    },
+    {
+        "name": "more-replicas",
+        "expression": "has(object.spec.replicas) && "
+        "(!has(oldObject.spec.replicas) || object.spec.replicas > oldObject.spec.replicas)",
+    },
+]
+"""A Scale has no labels; its selector, which is a text, tells whose pods it counts."""
+
 
 def configurations(settings: frame.Settings) -> Iterator[Object]:
     """Yield both configurations; they come last, when the webhook is there."""
@@ -68,6 +82,7 @@ def configurations(settings: frame.Settings) -> Iterator[Object]:
         ],
     )
     pods = [_rule("", ["v1"], ["pods"], ["CREATE", "UPDATE"])]
+    scales = [_rule("apps", ["v1"], ["deployments/scale", "statefulsets/scale"], ["UPDATE"])]
     changed = [NOT_DELETED, SPEC_CHANGED]
     yield _configuration(
         "ValidatingWebhookConfiguration",
@@ -76,6 +91,8 @@ def configurations(settings: frame.Settings) -> Iterator[Object]:
             _entry("workspaces", "/validate", "Fail", [workspaces], [NOT_DELETED, WORKSPACE_CHANGED]),
             _entry("workloads", "/validate", "Fail", workloads, changed, ours=True),
             _entry("pods", "/validate", "Ignore", pods, changed, ours=True),
+            # What scales by itself must go on without us; the workload's next edit is told.
+            _entry("scales", "/validate", "Ignore", scales, SCALED_UP),
         ],
     )
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from generator.platform import access, frame
+from generator.platform import access, admission, frame
 from tests.e2e.balancer import Backend
 from tests.e2e.conftest import ROOT, free_ports
 
@@ -88,6 +88,8 @@ class World:
     kubeconfig: Path
     replicas: dict[str, Replica] = field(default_factory=dict)
     balancer: Balancer | None = None
+    flags: tuple[str, ...] = ()
+    """More of every replica's command line."""
 
     def start(self, name: str, port: int | None = None, plain: int | None = None) -> Replica:
         """Start a replica; where there is a balancer it becomes one of its endpoints."""
@@ -109,7 +111,7 @@ class World:
         return [
             sys.executable, "-m", "webhook", what, "--kubeconfig", str(self.kubeconfig),
             "--dns-name", "127.0.0.1", "--poll-seconds", "0.3",
-            "--settle-seconds", "2", "--lease-seconds", "5", "--quiet-seconds", "0.5",
+            "--settle-seconds", "2", "--lease-seconds", "5", "--quiet-seconds", "0.5", *self.flags,
         ]  # fmt: skip
 
     def environment(self) -> dict[str, str]:
@@ -222,6 +224,15 @@ def configure(world: World, ports: dict[str, int]) -> None:
     ):
         body = json.dumps(configuration(kind, path, ports[path], world.namespace))
         world.cluster("apply", "--server-side", "-f", "-", stdin=body)
+
+
+def configure_as_installed(world: World, settings: frame.Settings, port: int) -> None:
+    """Store the platform's own configurations; only the address differs, since there is no Service here."""
+    for one in admission.configurations(settings):
+        for entry in one["webhooks"]:
+            path = entry.pop("clientConfig")["service"]["path"]
+            entry["clientConfig"] = {"url": f"https://127.0.0.1:{port}{path}"}
+        world.cluster("apply", "--server-side", "-f", "-", stdin=json.dumps(one))
 
 
 @contextlib.contextmanager
