@@ -51,6 +51,8 @@ def by_helm(chart: Path, namespace: str, values: Values) -> list[Any]:
         "template",
         "berth",
         chart,
+        "--kube-version",
+        "1.36.0",
         "--namespace",
         namespace,
         "--values",
@@ -186,7 +188,7 @@ def test_helm_finds_no_fault_and_refuses_unknown_values(tmp_path: Path) -> None:
     )
     assert lint.returncode == 0, lint.stdout
     refused = subprocess.run(
-        [str(program()), "template", "berth", chart, "--set", "replicsa=3"],
+        [str(program()), "template", "berth", chart, "--kube-version", "1.36.0", "--set", "replicsa=3"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert refused.returncode != 0
