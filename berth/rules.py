@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from berth.fleet import Fleet
     from berth.plans import Plan
     from berth.sizing import Decision
-    from berth.workspaces import Reading
+    from berth.workspaces import Reading, Workspace
 
 HOURS_PER_MONTH = 730
 """8,760 hours a year over twelve months, as clouds count."""
@@ -58,8 +58,18 @@ def judge(reading: Reading, catalog: Catalog, fleet: Fleet) -> Verdict:
         decision = sizing.decide(workspace, catalog, fleet)
     except NoFit as error:
         return Verdict(_ordered([*found, *error.problems]))
+    found += shared_pool(workspace, fleet)
     verdict = Verdict(_ordered([*found, *decision.warnings]), decision)
     return verdict if verdict.valid else Verdict(verdict.problems)
+
+
+def shared_pool(workspace: Workspace, fleet: Fleet) -> list[Problem]:
+    """Return a warning where two namespaces would share one NodePool, whose name is the cluster's."""
+    if fleet.provisioning != "nodepool" or workspace.namespace is not None:
+        return []
+    reason = "`namespace` is missing: its NodePool would also be that of a Workspace of this name elsewhere"
+    fix = "write the namespace that it is synced to"
+    return [Problem(("metadata", "namespace"), None, reason, fix, "warning", "no-namespace")]
 
 
 def check(reading: Reading, catalog: Catalog, fleet: Fleet) -> list[Problem]:

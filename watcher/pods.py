@@ -1,4 +1,8 @@
-"""What the pods say: how many replicas answer, and in one sentence why the others do not."""
+"""What the pods say: how many replicas answer, and in one sentence why the others do not.
+
+Deployments and StatefulSets are asked; where there are only pods, some other controller made them, such as
+that of LeaderWorkerSets, and the leaders among the pods are counted.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +36,8 @@ class Trouble:
 
 def ready_replicas(scene: Scene) -> int:
     """Return how many replicas answer with the planned settings; a group answers by its leader."""
+    if not scene.snapshot.workloads:
+        return sum(_role(pod) == "leader" and _is_ready(pod) and of_plan(scene, pod) for pod in _alive(scene))
     return sum(
         min(_count(one, "readyReplicas"), _updated(one))
         for one in scene.snapshot.workloads
@@ -39,16 +45,18 @@ def ready_replicas(scene: Scene) -> int:
     )
 
 
-def of_plan(scene: Scene, workload: Object) -> bool:
-    """Say whether a workload's pods are those of the plan; a template of the user's own always is."""
+def of_plan(scene: Scene, thing: Object) -> bool:
+    """Say whether a workload or a pod has the plan's settings; a template of the user's own always does."""
     plan = scene.reading.plan
     if plan is None or plan.server is None:
         return True
-    return notes_of(workload).get(labels.SERVER_DIGEST) == plan.server_digest
+    return notes_of(thing).get(labels.SERVER_DIGEST) == plan.server_digest
 
 
 def settled(scene: Scene) -> bool:
     """Say whether every workload has all its pods, new and ready: then one may be moved."""
+    if not scene.snapshot.workloads and scene.snapshot.pods:
+        return all(_is_ready(pod) and of_plan(scene, pod) for pod in _alive(scene))
     return all(
         _observed(one)
         and _count(one, "readyReplicas") == _updated(one) == _count(one, "replicas") == _wanted(one)
@@ -58,9 +66,11 @@ def settled(scene: Scene) -> bool:
 
 def excess(scene: Scene) -> bool:
     """Say whether pods that are too many have yet to go, so that it isn't known which nodes become idle."""
-    pods = [one for one in scene.snapshot.pods if mapping(one.get("status")).get("phase") not in _ENDED]
-    going = any(metadata(one).get("deletionTimestamp") for one in pods)
-    return going or len(pods) > sum(_wanted(one) for one in scene.snapshot.workloads)
+    pods, plan = _alive(scene), scene.reading.plan
+    wanted = sum(_wanted(one) for one in scene.snapshot.workloads)
+    if not scene.snapshot.workloads and plan is not None:
+        wanted = plan.replicas * plan.nodes_per_replica
+    return any(metadata(one).get("deletionTimestamp") for one in pods) or len(pods) > wanted
 
 
 def stuck(scene: Scene) -> str | None:
@@ -152,12 +162,22 @@ def _refused(scene: Scene) -> Iterator[Trouble]:
             yield Trouble(Reason.PODS_REFUSED, _because(what, failures.plain(failure.get("message"))))
 
 
+def _alive(scene: Scene) -> list[Object]:
+    return [one for one in scene.snapshot.pods if mapping(one.get("status")).get("phase") not in _ENDED]
+
+
+def _is_ready(pod: Object) -> bool:
+    return observed.holds(observed.conditions(pod).get("Ready")) and not metadata(pod).get(
+        "deletionTimestamp"
+    )
+
+
 def _because(what: str, why: str) -> str:
     return f"{what}: {why}" if why else what
 
 
-def _role(workload: Object) -> str:
-    return str(mapping(metadata(workload).get("labels")).get(labels.ROLE, ""))
+def _role(thing: Object) -> str:
+    return str(mapping(metadata(thing).get("labels")).get(labels.ROLE, ""))
 
 
 def _wanted(workload: Object) -> int:

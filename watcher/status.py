@@ -145,7 +145,7 @@ def _inference(scene: Scene, seen: View) -> Said:
     counted = f"{answering} of {wanted} replicas answer"
     if answering >= wanted:
         return Said(True, Reason.PODS_READY, counted)
-    if not scene.snapshot.workloads:
+    if not scene.snapshot.workloads and not scene.snapshot.pods:
         return Said(False, Reason.WORKLOAD_MISSING, f"{counted}: {scene.object_name} is not synced")
     against = pods.trouble(scene, nodes_ready=seen.all_ready)
     if against is not None:

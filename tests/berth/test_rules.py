@@ -125,3 +125,24 @@ def test_a_budget_of_money_needs_every_price() -> None:
     ((_, problem),) = rules.over_budget([plan], own)
     assert "price of own-node is unknown" in problem.reason
     assert problem.fix == "add it to prices in berth.yaml"
+
+
+@pytest.mark.parametrize(
+    ("provisioning", "namespace", "warned"),
+    [("nodepool", None, True), ("nodepool", "chat", False), ("nodeclaim", None, False)],
+)
+def test_a_node_pool_needs_a_namespace_of_its_own(
+    provisioning: str, namespace: str | None, warned: bool
+) -> None:
+    document = {
+        "apiVersion": "kaito.sh/v1beta1",
+        "kind": "Workspace",
+        "metadata": {"name": "a", **({"namespace": namespace} if namespace else {})},
+        "resource": {"labelSelector": {"matchLabels": {"apps": "a"}}},
+        "inference": {"preset": {"name": "falcon-7b"}},
+    }
+    fleet = fleets.read({"provisioning": provisioning})[0]
+    assert fleet is not None
+    verdict = rules.judge(workspaces.read(document), catalogs.load(), fleet)
+    assert verdict.valid
+    assert ("no-namespace" in {problem.rule for problem in verdict.problems}) is warned

@@ -295,6 +295,28 @@ def test_replicas_that_do_not_count(fields: dict[str, Any], reason: str) -> None
     assert told(found, "InferenceReady")[:2] == ("False", reason)
 
 
+@pytest.mark.parametrize(
+    ("role", "ready", "digest", "answers"),
+    [
+        pytest.param("leader", True, None, True, id="a leader that answers"),
+        pytest.param("leader", False, None, False, id="a leader that starts"),
+        pytest.param("leader", True, "sha256:other", False, id="a leader of another plan"),
+        pytest.param("worker", True, None, False, id="a worker"),
+    ],
+)
+def test_where_another_controller_makes_the_pods_leaders_count(
+    role: str, ready: bool, digest: str | None, answers: bool
+) -> None:
+    workspace = worlds.workspace()
+    plan = worlds.scene(workspace).reading.plan
+    assert plan is not None
+    pod = worlds.pod("p", "n0", ready=ready)
+    pod["metadata"]["labels"][labels.ROLE] = role
+    pod["metadata"]["annotations"] = {labels.SERVER_DIGEST: digest or plan.server_digest}
+    found = seen(workspace, **healthy(workspace, pods=(pod,), workloads=()))
+    assert told(found, "InferenceReady")[0] == str(answers)
+
+
 def test_a_deployment_without_progress_stalls() -> None:
     workspace = worlds.workspace()
     late = condition("Progressing", "False", "ProgressDeadlineExceeded", "timed out progressing")
