@@ -65,6 +65,8 @@ def must_be_gguf(path: Path) -> int:
         raise MissingWeights(f"{path} is a Git LFS pointer and not the file itself: `git lfs pull` brings it")
     if size == 0:
         raise MissingWeights(f"{path} is empty")
+    if path.resolve() != path.absolute():
+        raise MissingWeights(f"{path} is a link, and what it leads to is no GGUF file")
     raise MissingWeights(f"{path} is no GGUF file: it begins with {head[:8]!r}")
 
 

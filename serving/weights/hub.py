@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote, urljoin, urlsplit
 
+from serving.weights import addresses
 from serving.weights.errors import MissingWeights, NotAllowed, WeightsError
 
 if TYPE_CHECKING:
@@ -169,7 +170,8 @@ class Hub:
             response: Answer
             with _network(place.netloc):
                 try:
-                    response = _opener().open(request, timeout=self.silence)
+                    opener = _opener() if own else _guarded(addresses.is_inside(self.host))
+                    response = opener.open(request, timeout=self.silence)
                 except urllib.error.HTTPError as error:
                     response = error
             onward = response.headers.get("location")
@@ -237,6 +239,12 @@ def _opener() -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(
         urllib.request.HTTPSHandler(context=ssl.create_default_context()), _Stay()
     )
+
+
+@functools.cache
+def _guarded(inside: bool) -> urllib.request.OpenerDirector:
+    """The same for redirects to other places, which a hub of the internet must not lead inwards."""
+    return urllib.request.build_opener(addresses.Guarded(ssl.create_default_context(), inside), _Stay())
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
