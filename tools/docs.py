@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from generator import platform, render
 from tools import (
     cli_reference,
+    conditions_reference,
     field_reference,
     instance_table,
     memory_picture,
     presets_table,
+    watcher_reference,
     webhook_reference,
 )
 
@@ -34,6 +36,8 @@ def pages() -> Iterator[tuple[Path, str]]:
     yield reference / "presets.md", presets_table.text()
     yield reference / "instance-types.md", instance_table.text()
     yield reference / "webhook.md", webhook_reference.text()
+    yield reference / "conditions.md", conditions_reference.text()
+    yield reference / "watcher.md", watcher_reference.text()
     yield ROOT / "docs" / "images" / "sizing.svg", memory_picture.text()
     for name, text in field_reference.files().items():
         yield ROOT / name, text
