@@ -152,21 +152,12 @@ def claims(snapshot: Snapshot) -> tuple[Claim, ...]:
     return tuple(sorted(found, key=lambda one: (one.kind, one.name)))
 
 
-def orphans(found: Iterable[Object], uids: frozenset[str]) -> list[Object]:
-    """Return the claims of Workspaces that are gone: they are reported, and never removed on a guess."""
-    return [one for one in found if _uid_label(one) and _uid_label(one) not in uids]
-
-
 def time(text: Any) -> datetime:
     """Read a time of the API; what is none is the beginning of time."""
     try:
         return datetime.fromisoformat(str(text).replace("Z", "+00:00")).astimezone(UTC)
     except ValueError:
         return datetime.min.replace(tzinfo=UTC)
-
-
-def _uid_label(document: Object) -> str:
-    return str(mapping(metadata(document).get("labels")).get(labels.WORKSPACE_UID, ""))
 
 
 def _required(spec: Mapping[str, Any], key: str) -> str:

@@ -20,6 +20,19 @@ class Condition(StrEnum):
     STALLED = "Stalled"
 
 
+CONDITIONS: dict[Condition, str] = {
+    Condition.NODE_CLAIM_READY: "Every NodeClaim of the Workspace is ready; with `provisioning: nodeclaim`.",
+    Condition.MACHINE_READY: "The same of Machines; with `provisioning: machine`.",
+    Condition.RESOURCE_READY: "As many nodes as planned are ready, each with the GPUs that it should have.",
+    Condition.INFERENCE_READY: "Every planned replica answers with the planned settings.",
+    Condition.WORKSPACE_READY: "Both of the above; what the original calls a ready Workspace.",
+    Condition.NOT_RENDERED: "There only while the Workspace has no plan that may be obeyed.",
+    Condition.READY: "The same as WorkspaceReady, under the name that kubectl, Argo CD and Flux know.",
+    Condition.RECONCILING: "It is not ready, and what is under way will make it so.",
+    Condition.STALLED: "It is not ready, and waiting alone is not expected to help; attempts go on.",
+}
+
+
 class Reason(StrEnum):
     """One word for programs."""
 

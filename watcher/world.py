@@ -80,7 +80,7 @@ class Snapshot:
     """By `nodeclaim`, `machine` and `nodepool`: the apiVersion that the cluster serves, or None. A discovery
     that failed is no answer: then there is no pass."""
     taken: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
-    """Node name → uid of another Workspace that counts the node; see `provisioners.existing.holders`."""
+    """Node name → uid of another Workspace that counts the node; of several that do, the oldest has it."""
     usage: Usage = Usage()
     live: bool = False
     """Whether `claims` was read from the API server for this pass, as a deletion needs it."""

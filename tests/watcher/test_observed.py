@@ -107,11 +107,6 @@ def test_claims_have_a_fixed_order() -> None:
     assert names == [("Machine", "ws0x0"), ("NodeClaim", "ws0x0"), ("NodeClaim", "ws1x0")]
 
 
-def test_claims_of_no_workspace_are_orphans() -> None:
-    gone, there, foreign = worlds.claim(0, uid="gone"), worlds.claim(1), worlds.claim(2, uid=None)
-    assert observed.orphans([gone, there, foreign], frozenset({UID})) == [gone]
-
-
 def test_a_machine_finds_its_node_by_the_providers_id() -> None:
     machine = worlds.claim(stage=3, node_name="")
     machine["status"] = {**machine["status"], "nodeName": None, "providerID": "azure:///vm-1"}

@@ -217,19 +217,6 @@ def test_expressions_of_the_selector_count(operator: str, values: list[str], cou
     assert [node.name for node in existing.select(scene, 1, strict=False)] == (["n"] if counts else [])
 
 
-def test_the_oldest_of_two_that_count_a_node_holds_it() -> None:
-    def counting(uid: str, since: float, *names: str) -> dict[str, Any]:
-        meta = {"uid": uid, "creationTimestamp": worlds.at(since)}
-        return {"metadata": meta, "status": {"workerNodes": list(names)}}
-
-    going = counting("going", 0, "b", "d")
-    going["metadata"]["deletionTimestamp"] = worlds.at(9)
-    found = existing.holders(
-        [counting("new", 5, "a", "b"), counting("old", 1, "b", "c"), going, {"metadata": {}}]
-    )
-    assert found == {"b": "old", "c": "old", "a": "new"}
-
-
 def pool(ready: str = "True", **spec: Any) -> dict[str, Any]:
     """The NodePool of the Workspace."""
     name = worlds.scene().reading.node_pool

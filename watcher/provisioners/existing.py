@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from berth import labels
-from kube.objects import items, mapping, metadata
-from watcher import observed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -73,19 +71,6 @@ def select(scene: Scene, wanted: int, *, strict: bool) -> tuple[Node, ...]:
     return tuple(found[:wanted])
 
 
-def holders(workspaces: Iterable[Object]) -> dict[str, str]:
-    """Return who holds each node that Workspaces say they count: the oldest, if two ever said so.
-
-    Node name → uid. The shell gives each Workspace what the others hold, and what was decided since.
-    """
-    found: dict[str, str] = {}
-    for one in sorted(workspaces, key=_age):
-        if not metadata(one).get("deletionTimestamp"):
-            for name in items(mapping(one.get("status")).get("workerNodes")):
-                found.setdefault(str(name), str(metadata(one).get("uid", "")))
-    return found
-
-
 def matches(node: Node, tags: Mapping[str, str], expressions: Iterable[LabelRequirement]) -> bool:
     """Say whether a node has a selector's labels."""
     if any(node.labels.get(key) != value for key, value in tags.items()):
@@ -127,8 +112,3 @@ def _anothers(scene: Scene, tags: Mapping[str, str]) -> bool:
         tags.get(labels.WORKSPACE, scene.object_name),
     )
     return owner != (scene.namespace, scene.object_name)
-
-
-def _age(workspace: Mapping[str, Any]) -> tuple[Any, str]:
-    meta = metadata(workspace)
-    return observed.time(meta.get("creationTimestamp")), str(meta.get("uid", ""))
