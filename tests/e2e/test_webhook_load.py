@@ -7,110 +7,29 @@ figures are written there.
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import json
 import os
 import signal
-import ssl
-import threading
 import time
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
 from tests import reports
 from tests.e2e.balancer import Balancer
-from tests.e2e.webhooks import HOME, NAME, SECRET, WORKSPACE, World, behind_a_service, until
+from tests.e2e.clients import CLIENTS, Clients
+from tests.e2e.webhooks import HOME, NAME, SECRET, World, behind_a_service, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.e2e.clients import Asked
     from tests.e2e.conftest import Kubectl
 
 ADMISSIONS = int(os.environ.get("BERTH_TEST_ADMISSIONS", "300"))
-CLIENTS = 8
 PAUSE_SECONDS = 0.1 if ADMISSIONS < 1000 else 0.0
 """Between two of one client: a short run is to leave the machine to others."""
-GOOD = {**WORKSPACE, "metadata": {"name": "good"}}
-BAD: dict[str, Any] = {
-    **WORKSPACE,
-    "metadata": {"name": "bad"},
-    "inference": {"preset": {"name": "falcon-7c"}},
-}
-
-
-@dataclass
-class Asked:
-    """What came of the admissions."""
-
-    seconds: list[float] = field(default_factory=list)
-    allowed: int = 0
-    refused: int = 0
-    failed: list[tuple[float, str]] = field(default_factory=list)
-    """What the API server said, and when by the monotonic clock it had been asked."""
-    wrong: list[str] = field(default_factory=list)
-
-    def note(self, good: bool, status: int, text: str, seconds: float) -> None:
-        self.seconds.append(seconds)
-        if good and status == 201:
-            self.allowed += 1
-        elif not good and status == 422 and "falcon-7c" in text:
-            self.refused += 1
-        elif status in (201, 422):
-            self.wrong.append(f"{status}: {text[:300]}")
-        else:
-            self.failed.append((time.monotonic() - seconds, f"{status}: {text[:300]}"))
-
-
-class Clients:
-    """Ask until told to stop, in a thread of their own; each keeps its connection."""
-
-    def __init__(self, world: World) -> None:
-        config = json.loads(world.cluster.kubeconfig.read_text())
-        place = config["clusters"][0]["cluster"]
-        trusted = ssl.create_default_context(
-            cadata=base64.b64decode(place["certificate-authority-data"]).decode()
-        )
-        trusted.check_hostname = False
-        self._server, self._trusted = place["server"], trusted
-        self._headers = {"Authorization": f"Bearer {config['users'][0]['user']['token']}"}
-        self._path = f"/apis/kaito.sh/v1beta1/namespaces/{world.namespace}/workspaces?dryRun=All"
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._all()), name="clients")
-        self.asked = Asked()
-
-    def __enter__(self) -> Asked:
-        self._thread.start()
-        return self.asked
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    async def _all(self) -> None:
-        await asyncio.gather(*(self._one(number) for number in range(CLIENTS)))
-
-    async def _one(self, number: int) -> None:
-        turn = number
-        async with httpx.AsyncClient(
-            base_url=self._server, headers=self._headers, verify=self._trusted, timeout=30
-        ) as client:
-            while not self._ended.is_set():
-                good = turn % 3 != 0
-                turn += 1
-                began = time.perf_counter()
-                try:
-                    answer = await client.post(self._path, json=GOOD if good else BAD)
-                    status, text = answer.status_code, answer.text
-                except httpx.HTTPError as error:
-                    status, text = 0, repr(error)
-                self.asked.note(good, status, text, time.perf_counter() - began)
-                await asyncio.sleep(PAUSE_SECONDS)
 
 
 @pytest.fixture
@@ -154,6 +73,10 @@ def _is_ready(balancer: Balancer, name: str) -> bool:
     return name in balancer.ready
 
 
+def _reached(asked: Asked, count: int) -> bool:
+    return len(asked.seconds) >= count
+
+
 STEPS: tuple[tuple[str, Callable[[World], None]], ...] = (
     ("exchange", exchange),
     ("the Secret is deleted", lose_the_secret),
@@ -167,14 +90,15 @@ def test_no_admission_fails_and_none_is_wrong_whatever_changes(world: World) -> 
     authorities = {world.secret()["ca.crt"]}
     told: list[dict[str, Any]] = []
     began = time.monotonic()
-    with Clients(world) as asked:
-        for name, change in STEPS:
+    with Clients(world, PAUSE_SECONDS) as asked:
+        for index, (name, change) in enumerate(STEPS):
+            until(partial(_reached, asked, ADMISSIONS * index // len(STEPS)), 60 + ADMISSIONS / 20, world)
             before, start = len(asked.seconds), time.monotonic()
             change(world)
             authorities.add(world.secret()["ca.crt"])
             took = round(time.monotonic() - start, 1)
             told.append({"what": name, "seconds": took, "admissions": len(asked.seconds) - before})
-        until(lambda: len(asked.seconds) >= ADMISSIONS, 60 + ADMISSIONS / 20, world)
+        until(partial(_reached, asked, ADMISSIONS), 60 + ADMISSIONS / 20, world)
     assert world.balancer is not None
     seconds = time.monotonic() - began
     reports.write(

@@ -193,11 +193,12 @@ def configuration(kind: str, path: str, port: int, namespace: str) -> dict[str, 
     return {"apiVersion": api, "kind": kind, "metadata": {"name": NAME}, "webhooks": [entry]}
 
 
-def limited(cluster: Kubectl, folder: Path) -> Path:
-    """Return a kubeconfig with the rights of the webhook's service account."""
+def limited(cluster: Kubectl, folder: Path, settings: frame.Settings | None = None) -> Path:
+    """Return a kubeconfig with the rights of the webhook's service account, and none of another platform."""
+    cluster("delete", "role,rolebinding", NAME, "-n", HOME, "--ignore-not-found")
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": NAME, "namespace": HOME}}
     home = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME}}
-    for thing in (home, account, *access.webhook(frame.Settings())):
+    for thing in (home, account, *access.webhook(settings or frame.Settings())):
         cluster("apply", "--server-side", "-f", "-", stdin=json.dumps(thing))
     config = json.loads(cluster.kubeconfig.read_text())
     token = cluster("create", "token", NAME, "-n", HOME).out.strip()
