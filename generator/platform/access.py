@@ -54,12 +54,12 @@ def watcher(settings: frame.Settings) -> Iterator[Object]:
         _rule("apps", ["deployments", "statefulsets"], ["list", "watch"]),
         _rule("networking.k8s.io", ["ingresses"], ["list", "watch"]),
         _rule("gateway.networking.k8s.io", ["httproutes"], ["list", "watch"]),
-        _rule("karpenter.sh", [*_CLAIMS.values(), "nodepools"], _SEE),
+        _rule("karpenter.sh", [*_CLAIMS.values(), "nodepools"], ["list", "watch"]),
         _rule("events.k8s.io", ["events"], ["create", "patch"]),
     ]
     made = _CLAIMS.get(settings.fleet.provisioning)
     if made is not None:
-        rules.append(_rule("karpenter.sh", [made], ["create", "delete"]))
+        rules.append(_rule("karpenter.sh", [made], ["get", "create", "delete"]))
     yield from _cluster(frame.WATCHER, rules)
     yield from _local(
         frame.WATCHER,

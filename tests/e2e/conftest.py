@@ -133,8 +133,11 @@ def namespace(cluster: Kubectl, request: pytest.FixtureRequest) -> str:
     return f"test-{digest}"
 
 
-def start(programs: Mapping[str, Path], folder: Path, stack: contextlib.ExitStack) -> Path:
-    """Start both programs, wait until the API server is ready, and return a kubeconfig."""
+def start(programs: Mapping[str, Path], folder: Path, stack: contextlib.ExitStack, *more: str) -> Path:
+    """Start both programs, wait until the API server is ready, and return a kubeconfig.
+
+    `more` are further flags of the API server.
+    """
     client, peer, secure = free_ports(3)
     key = folder / "accounts.key"
     openssl: list[str | Path] = [programs["openssl"], "genrsa", "-out", key, "2048"]
@@ -165,6 +168,7 @@ def start(programs: Mapping[str, Path], folder: Path, stack: contextlib.ExitStac
         f"--service-account-signing-key-file={key}",
         "--service-cluster-ip-range=10.0.0.0/24",
         "--profiling=false",
+        *more,
     ])  # fmt: skip
     wait_until_ready(server, secure, folder / "apiserver.log")
     return write_kubeconfig(folder, secure)

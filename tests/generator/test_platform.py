@@ -154,7 +154,7 @@ def test_the_watcher_may_make_only_what_the_fleet_file_names(case: str, made: li
         (["kaito.sh"], ["workspaces/status"], ["patch"]),
         (["events.k8s.io"], ["events"], ["create", "patch"]),
     ]
-    assert writing == [*expected, *([(["karpenter.sh"], made, ["create", "delete"])] if made else [])]
+    assert writing == [*expected, *([(["karpenter.sh"], made, ["get", "create", "delete"])] if made else [])]
     assert all("*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]] for rule in rules)
     assert not any({"secrets", "configmaps"} & set(rule["resources"]) for rule in rules)
 

@@ -1,0 +1,145 @@
+"""The watcher and the webhook have the rights that they use and no others, by the API server's audit log.
+
+Each lives through what needs its rights with its own account. Nothing may be refused on the way, and every
+single verb of its roles must have been used: without it, that request would have been refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from berth import labels
+from berth.fleet import Fleet
+from generator.platform import access, frame
+from kube import events, resources
+from kube.errors import Unreachable
+from tests.e2e import rights
+from tests.e2e.conftest import Kubectl, start
+from tests.watcher import specs
+from tests.watcher.specs import A100, planned, workload
+from tests.watcher.stage import Replica, Stage, play
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+WAYS = ("nodeclaim", "machine", "nodepool", "none")
+ROUTES = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {
+        "name": "httproutes.gateway.networking.k8s.io",
+        "annotations": {
+            "api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/gateway-api/pull/2997"
+        },
+    },
+    "spec": {
+        "group": "gateway.networking.k8s.io",
+        "scope": "Namespaced",
+        "names": {
+            "kind": "HTTPRoute",
+            "listKind": "HTTPRouteList",
+            "plural": "httproutes",
+            "singular": "httproute",
+        },
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+                },
+            }
+        ],
+    },
+}
+
+
+@pytest.fixture
+def audited(programs: Mapping[str, Path], tmp_path: Path) -> Iterator[Kubectl]:
+    """An API server of the test's own that writes down who asked what."""
+    with contextlib.ExitStack() as stack:
+        kubeconfig = start(programs, tmp_path, stack, *rights.flags(tmp_path))
+        yield Kubectl(programs["kubectl"], kubeconfig)
+
+
+def lose_answers(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first claim is made, and nobody hears of it: the watcher has to look."""
+    create = replica.client.create
+    lost: list[str] = []
+
+    async def losing(resource: resources.Resource, body: Any) -> Any:
+        made = await create(resource, body)
+        if resource in (resources.NODE_CLAIMS, resources.MACHINES) and not lost:
+            lost.append(made["metadata"]["name"])
+            raise Unreachable("the answer was lost")
+        return made
+
+    monkeypatch.setattr(replica.client, "create", losing)
+
+
+def meddle(replica: Replica, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody changes the Workspace just before it is written: the watcher has to read it again."""
+    patch = replica.client.patch
+    done: list[bool] = []
+
+    async def late(resource: resources.Resource, name: str, body: Any, **more: Any) -> Any:
+        if resource == resources.WORKSPACES and not done:
+            done.append(True)
+            note = {"metadata": {"annotations": {"example.com/touched": "yes"}}}
+            await stage.client.patch(resource, name, note, namespace=stage.namespace)
+        return await patch(resource, name, body, **more)
+
+    monkeypatch.setattr(replica.client, "patch", late)
+
+
+async def life(stage: Stage, kubeconfig: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One Workspace comes and goes, with a lost answer, a conflict and a sentence said twice."""
+    if way == "none":
+        await stage.simulator.add_node("mine", A100, 1, apps="phi")
+    if way == "nodepool":
+        await stage.simulator.add_node("pooled", A100, 1, apps="phi")
+    workspace = planned("phi", stage.namespace, provisioning=way)
+    if way in ("nodepool", "none"):
+        # Nodes came in another way before, so a finalizer is left to be taken off.
+        workspace["metadata"]["finalizers"] = [labels.FINALIZER]
+    await stage.apply(workspace, workload(workspace))
+    replica = await stage.watcher(kubeconfig, namespace=frame.NAMESPACE, name=frame.WATCHER)
+    lose_answers(replica, monkeypatch)
+    meddle(replica, stage, monkeypatch)
+    await stage.until_condition("phi", "Ready")
+    if way in ("nodeclaim", "machine", "none"):
+        await stage.until_ready("phi")
+
+    recorder = events.Recorder(replica.client, controller="berth.dev/watcher", instance="tests")
+    there = await stage.workspace("phi")
+    for _ in range(2):
+        assert await recorder.record(there, "Normal", "Test", "said twice", "Look")
+    await stage.delete("phi")
+    await stage.until_no_claims()
+    await stage.until_gone("phi")
+    await replica.stop()
+    stage.replicas.clear()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_watcher_uses_every_right_and_needs_no_other(
+    audited: Kubectl, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "QUIET_S", 0.0)
+    audited("apply", "--server-side", "-f", "-", stdin=json.dumps(ROUTES))
+    things = list(access.watcher(frame.Settings(Fleet(provisioning=way))))  # type: ignore[arg-type]
+    account = rights.limited(audited, tmp_path, frame.WATCHER, frame.NAMESPACE, things)
+
+    async def scene(stage: Stage) -> None:
+        await life(stage, account, way, monkeypatch)
+
+    play(audited.kubeconfig, scene, fleet=specs.fleet_of(way))
+    roles = rights.granted(things)
+    assert rights.refused(tmp_path, frame.WATCHER) == []
+    assert sorted(roles - rights.used(tmp_path, frame.WATCHER, roles)) == []
