@@ -18,7 +18,7 @@ _SEE = ["get", "list", "watch"]
 
 def webhook(settings: frame.Settings) -> Iterator[Object]:
     """Yield the webhook's roles; with somebody else's certificates it writes nothing at all."""
-    rules = [_rule(labels.GROUP, [PLURAL], _SEE)]
+    rules = [_rule(labels.GROUP, [PLURAL], ["list", "watch"])]
     if settings.certificates == "own":
         configurations = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"]
         rules.append(_rule("admissionregistration.k8s.io", configurations, ["get", "patch"], frame.WEBHOOK))
@@ -29,11 +29,11 @@ def webhook(settings: frame.Settings) -> Iterator[Object]:
             [
                 # A create cannot be limited to a name: the API server does not know it yet.
                 _rule("", ["secrets"], ["create"]),
-                _rule("", ["secrets"], ["get", "update", "patch", "delete"], frame.CERTIFICATES),
-                # One for the leader, and one for every replica, named after its pod.
-                _rule(
-                    "coordination.k8s.io", ["leases"], ["get", "list", "create", "update", "patch", "delete"]
-                ),
+                _rule("", ["secrets"], ["get", "update", "patch"], frame.CERTIFICATES),
+                _rule("coordination.k8s.io", ["leases"], ["create"]),
+                _rule("coordination.k8s.io", ["leases"], ["get", "update"], frame.WEBHOOK),
+                # Every replica reports in one that is named after its pod, which no role can know.
+                _rule("coordination.k8s.io", ["leases"], ["list", "patch", "delete"]),
             ],
         )
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,11 +19,12 @@ from berth.fleet import Fleet
 from generator.platform import access, frame
 from kube import events, resources
 from kube.errors import Unreachable
-from tests.e2e import rights
-from tests.e2e.conftest import Kubectl, start
+from tests.e2e import rights, webhooks
+from tests.e2e.conftest import ROOT, Kubectl, free_ports, start
 from tests.watcher import specs
 from tests.watcher.specs import A100, planned, workload
 from tests.watcher.stage import Replica, Stage, play
+from webhook.certificates import folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -143,3 +146,40 @@ def test_the_watcher_uses_every_right_and_needs_no_other(
     roles = rights.granted(things)
     assert rights.refused(tmp_path, frame.WATCHER) == []
     assert sorted(roles - rights.used(tmp_path, frame.WATCHER, roles)) == []
+
+
+@pytest.mark.parametrize("certificates", ["own", "cert-manager"])
+def test_the_webhook_uses_every_right_and_needs_no_other(
+    audited: Kubectl, tmp_path: Path, certificates: frame.Certificates
+) -> None:
+    """Certificates from nothing, an exchange, and two replicas that leave."""
+    settings = frame.Settings(certificates=certificates)
+    things = list(access.webhook(settings))
+    crds = str(ROOT / "manifests" / "platform" / "crds")
+    audited("apply", "--server-side", "-f", crds)
+    audited("wait", "--for=condition=Established", "crd/workspaces.kaito.sh", "--timeout=30s")
+    audited("create", "namespace", "users")
+    config = webhooks.limited(audited, tmp_path, settings)
+    flags: tuple[str, ...] = ()
+    if certificates == "cert-manager":
+        place = tmp_path / "certificates"
+        folder.ensure(place, ("127.0.0.1",), datetime.now(UTC))
+        flags = ("--certificates", "files", "--cert-dir", str(place))
+    world = webhooks.World(audited, "users", tmp_path, config, flags=flags)
+    with webhooks.cleaned(world):
+        ports = dict(zip(("validate", "mutate"), free_ports(2), strict=True))
+        webhooks.configure(world, ports)
+        for name, port in ports.items():
+            world.start(name, port, free_ports(1)[0])
+        webhooks.until(lambda: all(one.ready for one in world.replicas.values()), 60, world)
+        if certificates == "own":
+            webhooks.until(lambda: world.bundles() == {world.secret()["ca.crt"]}, 20, world)
+            assert world.rotate().returncode == 0
+        watch = rights.Right(labels.GROUP, "workspaces", "watch")
+        webhooks.until(lambda: watch in rights.used(tmp_path, frame.WEBHOOK, {watch}), 20, world)
+        for replica in world.replicas.values():
+            replica.process.send_signal(signal.SIGTERM)
+            replica.process.wait(timeout=60)
+    roles = rights.granted(things)
+    assert rights.refused(tmp_path, frame.WEBHOOK) == []
+    assert sorted(roles - rights.used(tmp_path, frame.WEBHOOK, roles)) == []

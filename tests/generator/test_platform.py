@@ -171,7 +171,7 @@ def test_somebody_elses_certificates_need_no_rights_to_write() -> None:
         for rule in thing["rules"]
         for verb in rule["verbs"]
     }
-    assert verbs == {"get", "list", "watch"}
+    assert verbs == {"list", "watch"}
 
 
 def test_secrets_are_read_by_name_only() -> None:
