@@ -85,7 +85,10 @@ def _of_claims(scene: Scene, moves: Moves) -> Iterator[Finding]:
         if claim.silent and (scene.now - claim.created).total_seconds() >= SILENCE_S:
             said = f"nobody has taken up {claim.kind} {claim.name}: does its provisioner run?"
             yield Finding(Reason.PROVISIONER_SILENT, said, of_claim=True)
-        if claim.stage is Stage.READY and claim.node not in scene.nodes:
+        # A claim's watch may be ahead of the nodes', so a node is missed only after it was seen once.
+        before = scene.entries.get(claim.index)
+        was_up = before is not None and before.phase == Stage.READY.word
+        if was_up and claim.stage is Stage.READY and claim.node not in scene.nodes:
             yield Finding(Reason.NODE_LOST, f"node {claim.node} of {claim.kind} {claim.name} is gone")
 
 

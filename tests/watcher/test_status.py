@@ -159,10 +159,16 @@ def test_existing_nodes_are_waited_for_by_their_labels() -> None:
 )
 def test_drift_of_a_node_is_told(nodes: tuple[Any, ...], reason: str, message: str) -> None:
     workspace = worlds.workspace()
+    workspace["status"] = seen(workspace, **healthy(workspace))
     found = seen(workspace, **healthy(workspace, nodes=nodes))
     assert told(found, "ResourceReady") == ("False", reason, f"0 of 1 nodes are ready: {message}")
     assert told(found, "Ready")[:2] == ("False", reason)
     assert told(found, "InferenceReady")[0] == "True"
+
+
+def test_a_node_that_was_never_seen_is_not_lost() -> None:
+    workspace = worlds.workspace()
+    assert told(seen(workspace, **healthy(workspace, nodes=())), "Ready")[1] == "NodesMissing"
 
 
 def test_a_cloud_that_says_no() -> None:
