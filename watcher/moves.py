@@ -70,12 +70,13 @@ def plan(scene: Scene, held: Rails) -> Moves:
     if scene.reading.plan is None:
         return Moves(way, tuple(alive), entries=tuple(scene.entries.values()))
     frozen = bool(scene.reading.problem) or scene.paused or held.dry_run
+    stays = frozen or bool(scene.snapshot.refused)
     current = [claim for claim in alive if way.fits(scene, claim)]
     outdated = [claim for claim in alive if claim not in current]
     kept, given, surplus = _counted(scene, way, current)
     entries = attempts.advanced(scene, kept)
     given_up = [
-        claim for claim in kept if claim.failure is not None and claim.failure.elsewhere and not frozen
+        claim for claim in kept if claim.failure is not None and claim.failure.elsewhere and not stays
     ]
     kept = [claim for claim in kept if claim not in given_up]
     failed = {claim.index: attempts.failed(scene, entries[claim.index], claim) for claim in given_up}
@@ -94,9 +95,13 @@ def plan(scene: Scene, held: Rails) -> Moves:
     moves = _with_creates(scene, moves, due, held)
     removed = _superfluous(scene, moves, surplus, outdated)
     moves = replace(moves, deletes=(*moves.deletes, *removed))
+    idle = not moves.creates and not moves.deletes
     if frozen:
-        idle = not moves.creates and not moves.deletes
         return moves.held(moves.blocked if idle else _told(moves, dry_run=not scene.paused))
+    if scene.snapshot.refused and not idle:
+        message = f"the API server refuses to have a claim made or removed: {scene.snapshot.refused}"
+        later = _sooner(moves.again_s, REFUSED_AGAIN_S)
+        return replace(moves.held(Blocked(Reason.CLAIM_REFUSED, message)), again_s=later)
     if moves.no_room and (removed or any(claim.terminating for claim in scene.claims)):
         return replace(moves, blocked=None)  # room is being made
     return moves
@@ -130,11 +135,8 @@ def _with_creates(scene: Scene, moves: Moves, due: list[Entry], held: Rails) -> 
     if moves.missing <= 0:
         return moves
     blocked = moves.way.blocked(scene)
-    if blocked is None and scene.snapshot.refused:
-        blocked = Blocked(Reason.CLAIM_REFUSED, f"the API server refuses the claim: {scene.snapshot.refused}")
     if blocked is not None or not due:
-        again = REFUSED_AGAIN_S if scene.snapshot.refused else None
-        return replace(moves, blocked=blocked, again_s=_sooner(moves.again_s, again))
+        return replace(moves, blocked=blocked)
     answer = rails.allow(scene, [entry.instance_type for entry in due], held, have=moves.have)
     made = {entry.index: attempts.asked(scene, entry) for entry in due[: answer.allowed]}
     entries = tuple(made.get(entry.index, entry) for entry in moves.entries)

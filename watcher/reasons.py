@@ -159,8 +159,8 @@ MEANINGS: dict[Reason, Meaning] = {
         "`kubectl describe nodepool NAME`; often it is the node class.",
     ),
     Reason.CLAIM_REFUSED: Meaning(
-        "The API server refuses the claim: a right is missing, or a policy or the CRD forbids it.",
-        "Read its own words; the claim is tried again every few minutes.",
+        "The API server lets no claim be made or removed, for want of a right or by a policy.",
+        "Read its own words; it is tried again. The rights are for the kind that berth.yaml names.",
         stalls=True,
     ),
     Reason.OVER_BUDGET: Meaning(

@@ -50,7 +50,7 @@ def decide(snapshot: Snapshot, fleet: Fleet, rails: Rails, now: datetime) -> Dec
     actions = [
         *_finalizer(scene, planned, rails),
         *_claims(scene, planned),
-        *_told(scene, after),
+        *_told(scene, planned, after),
         *([PatchStatus(change)] if change else []),
     ]
     outcome, _ = status.reason_of(after, Condition.READY)
@@ -69,8 +69,11 @@ def _delete(scene: Scene, rails: Rails) -> Decision:
         done: tuple[Action, ...] = (RemoveFinalizer(),) if scene.snapshot.live and not rails.dry_run else ()
         return Decision(done, None if done else DELETING_AGAIN_S, outcome=Reason.DELETING)
     names = ", ".join(claim.name for claim in alive)
+    removals: list[Action] = []
     if rails.dry_run:
-        message, removals = f"dry run: {names} would be removed", []
+        message = f"dry run: {names} would be removed"
+    elif scene.snapshot.refused:
+        message = f"the API server refuses to have {names} removed: {scene.snapshot.refused}"
     else:
         message = f"removing {names}"
         removals = [Delete(claim.kind, claim.name, claim.uid) for claim in alive]
@@ -101,7 +104,7 @@ def _claims(scene: Scene, planned: Moves) -> Iterator[Action]:
             yield Tell("Normal", "NodeRequested", f"{planned.way.kind} {entry.name} of {entry.instance_type}")
 
 
-def _told(scene: Scene, after: Object) -> Iterator[Action]:
+def _told(scene: Scene, planned: Moves, after: Object) -> Iterator[Action]:
     """What people look for with `kubectl describe`: that a reason is another one now, and strangers."""
     for kind in (Condition.RESOURCE_READY, Condition.INFERENCE_READY, Condition.READY):
         reason, message = status.reason_of(after, kind)
@@ -112,6 +115,8 @@ def _told(scene: Scene, after: Object) -> Iterator[Action]:
             }
             if not same:
                 yield Tell("Normal" if reason in _NORMAL else "Warning", reason, message)
+    if planned.blocked is not None and planned.blocked.reason is Reason.CLAIM_REFUSED:
+        yield Tell("Warning", Reason.CLAIM_REFUSED, planned.blocked.message)
     for claim in scene.foreign:
         if not claim.terminating:
             note = (

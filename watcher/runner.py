@@ -26,7 +26,7 @@ from watcher import indices, rails, reconcile, usage
 from watcher.acting import Actor, Unanswered
 from watcher.cache import CLAIMS, Cache
 from watcher.queue import Queue, work
-from watcher.world import Create, PatchStatus, RemoveFinalizer, Tell
+from watcher.world import Create, Delete, PatchStatus, RemoveFinalizer, Tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,7 +150,7 @@ class Term:
                     self._metrics.wrote_after(time.monotonic() - heard)
                     heard = None
         except (Forbidden, Invalid) as error:
-            if not waiting:
+            if not waiting and not isinstance(step, Delete):
                 raise
             return await self._refused(snapshot, workspace, error)
         except NotFound:
@@ -163,7 +163,7 @@ class Term:
         return decision
 
     async def _refused(self, snapshot: Snapshot, workspace: Object, error: KubeError) -> Decision:
-        """Say on the Workspace why the API server takes no claim of it."""
+        """Say on the Workspace why the API server lets no claim be made or removed."""
         decision = self._decide(replace(snapshot, refused=str(error)))
         for step in decision.actions:
             if isinstance(step, PatchStatus | Tell):

@@ -85,7 +85,7 @@ class Snapshot:
     live: bool = False
     """Whether `claims` was read from the API server for this pass, as a deletion needs it."""
     refused: str = ""
-    """Why the API server took no claim a moment ago; then none is asked for in this pass."""
+    """Why the API server let no claim be made or removed a moment ago; then none is in this pass."""
 
 
 @dataclass(frozen=True, slots=True)

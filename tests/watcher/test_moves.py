@@ -245,6 +245,14 @@ def test_a_kind_that_is_not_served_is_not_asked_for() -> None:
     assert found.blocked.reason == Reason.PROVISIONER_MISSING
 
 
+def test_a_refused_removal_is_told_and_nothing_else_is_tried() -> None:
+    found = plan(1, up(0, kind="Machine"), up(1), refused="forbidden")
+    assert (found.creates, found.deletes) == ((), ())
+    assert found.blocked is not None
+    assert found.blocked.reason == Reason.CLAIM_REFUSED
+    assert plan(1, up(0), refused="forbidden").blocked is None
+
+
 def test_a_refused_claim_is_tried_again_later() -> None:
     found = plan(1, refused="forbidden")
     assert (found.creates, found.again_s) == ((), moves.REFUSED_AGAIN_S)

@@ -131,6 +131,14 @@ def test_a_deletion_needs_neither_plan_nor_provisioner(served: dict[str, str]) -
     assert kinds(one_pass(workspace, claims=(worlds.claim(),), live=True)) == ["Delete", "PatchStatus"]
 
 
+def test_a_deletion_that_is_refused_says_so() -> None:
+    workspace = finalized(worlds.workspace(), **DELETING)
+    decision = one_pass(workspace, claims=(worlds.claim(),), live=True, refused="no right")
+    assert kinds(decision) == ["PatchStatus"]
+    (status,) = (action.status for action in decision.actions if isinstance(action, PatchStatus))
+    assert "ws0x0 removed: no right" in status["conditions"][0]["message"]
+
+
 def test_a_deletion_without_our_finalizer_is_no_business_of_ours() -> None:
     workspace = worlds.workspace()
     workspace["metadata"] |= {**DELETING, "finalizers": ["other.dev/x"]}
