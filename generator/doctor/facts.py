@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 6
 """kubectl processes side by side; each is a moment of one core."""
+_KAITOS = f"{labels.WORKSPACE},!{labels.WORKSPACE_UID}"
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ def questions(fleet: Fleet, namespace: str = frame.NAMESPACE) -> dict[str, Calla
         "workspaces": _get(NAME, "--all-namespaces"),
         "nodeclaims": _get("nodeclaims.karpenter.sh", f"--selector={labels.WORKSPACE_UID}"),
         "machines": _get("machines.karpenter.sh", "--all-namespaces", f"--selector={labels.WORKSPACE_UID}"),
+        "KAITO's nodeclaims": _get("nodeclaims.karpenter.sh", f"--selector={_KAITOS}"),
+        "KAITO's machines": _get("machines.karpenter.sh", "--all-namespaces", f"--selector={_KAITOS}"),
         "admission": _try_admission,
         "webhook metrics": _metrics(frame.WEBHOOK, namespace),
         "watcher metrics": _metrics(frame.WATCHER, namespace),

@@ -23,6 +23,7 @@ _APIS = {
     "machine": ("karpenter v1alpha5", "machines", "karpenter.sh/v1alpha5"),
 }
 _CLAIMS = {"nodeclaim": "nodeclaims", "machine": "machines"}
+_KAITOS = "workspace.finalizer.kaito.sh"
 _ENFORCERS = (
     "calico",
     "cilium",
@@ -46,6 +47,7 @@ def judge(facts: Facts, fleet: Fleet) -> Iterator[Finding]:
     yield from _volumes(facts, fleet)
     yield from _network(facts, fleet)
     yield from _workspaces(facts)
+    yield from _of_kaito(facts)
     yield from _leftovers(facts, fleet)
 
 
@@ -188,6 +190,29 @@ def _workspaces(facts: Facts) -> Iterator[Finding]:
             yield error(AREA, what, "it was applied without a plan, so nothing runs for it", again)
         elif _digest_of(text) != _spec_digest(one):
             yield error(AREA, what, "its plan was made from another spec", again)
+
+
+def _of_kaito(facts: Facts) -> Iterator[Finding]:
+    """What KAITO's controller would have cleaned up, and nobody does without it."""
+    held = [one for one in facts.items("workspaces") if _KAITOS in (one["metadata"].get("finalizers") or ())]
+    for one in held:
+        metadata = one["metadata"]
+        what = f"Workspace {metadata['namespace']}/{metadata['name']}"
+        why = f"KAITO's finalizer {_KAITOS} is on it, and only KAITO's controller would take it off"
+        kept = [name for name in metadata["finalizers"] if name != _KAITOS]
+        patch = json.dumps({"metadata": {"finalizers": kept}})
+        where = f"workspace {metadata['name']} --namespace {metadata['namespace']}"
+        fix = f"if KAITO is gone: kubectl patch {where} --type merge --patch '{patch}'"
+        yield warning(AREA, what, why, fix)
+    for plural in _CLAIMS.values():
+        found = facts.items(f"KAITO's {plural}")
+        if found:
+            names = ", ".join(one["metadata"]["name"] for one in found[:3])
+            made = counted(len(found), "was", "were")
+            why = f"{made} made by KAITO ({names}), and cost until somebody deletes them"
+            command = f"kubectl delete {plural}.karpenter.sh {names.replace(',', '')}"
+            fix = f"when nothing runs there any more: {command}"
+            yield warning(AREA, plural, why, fix)
 
 
 def _leftovers(facts: Facts, fleet: Fleet) -> Iterator[Finding]:

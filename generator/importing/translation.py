@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
+_ORDER = ("apiVersion", "kind", "metadata", "resource", "inference")
 _BOOK_KEEPING = (
     "uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink", "finalizers",
     "ownerReferences", "deletionTimestamp", "deletionGracePeriodSeconds",
@@ -76,7 +77,7 @@ def workspace(data: Object) -> Translated:
     ]
     if written:
         notes += _drop_defaults(found, written)
-    return Translated(found, tuple(notes))
+    return Translated(_ordered(found), tuple(notes))
 
 
 def inference_set(data: Object) -> Translated:
@@ -150,6 +151,12 @@ def owner(data: Object) -> tuple[str, str] | None:
         if isinstance(name, str):
             return kind, name
     return None
+
+
+def _ordered(found: Object) -> Object:
+    """The fields as people write them; a cluster lists them by their names."""
+    first = [name for name in _ORDER if name in found]
+    return {name: found[name] for name in [*first, *(name for name in found if name not in first)]}
 
 
 def _drop_book_keeping(found: Object) -> None:

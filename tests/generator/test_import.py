@@ -191,12 +191,14 @@ def test_what_a_cluster_wrote_does_not_come_along(bring: Any, tmp_path: Path) ->
         },
     }
     live["status"] = {"workerNodes": ["a"]}
-    (tmp_path / "list.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": [live]}))
+    listed = {"apiVersion": "v1", "kind": "List", "items": [live]}
+    (tmp_path / "list.json").write_text(json.dumps(listed, sort_keys=True))
     code, told = bring(tmp_path / "list.json", "--out", tmp_path / "fleet")
     assert code == 0
     brought = only(told)
     found = yaml.safe_load((tmp_path / "fleet" / brought["file"]).read_text())
     assert not brought["copied"]
+    assert list(found) == ["apiVersion", "kind", "metadata", "resource", "inference"]
     assert found == {
         **yaml.safe_load(WORKSPACE),
         "metadata": {**written["metadata"], "annotations": {"kaito.sh/enablelb": "True"}},
