@@ -39,8 +39,10 @@ Object = dict[str, Any]
 
 
 @cache
-def _rendered(count: int, types: tuple[str, ...]) -> tuple[Object, str]:
-    made = worlds.workspace(count, instance_type=types[0], fallback_instance_types=types[1:])
+def _rendered(count: int, types: tuple[str, ...], way: str) -> tuple[Object, str]:
+    made = worlds.workspace(
+        count, instance_type=types[0], fallback_instance_types=types[1:], provisioning=way
+    )
     plan = plans.read(made).plan
     assert plan is not None
     return made, plan.server_digest
@@ -77,10 +79,10 @@ class Cluster:
 
     # The user and GitOps.
 
-    def render(self, count: int, types: tuple[str, ...]) -> None:
+    def render(self, count: int, types: tuple[str, ...], way: str = "nodeclaim") -> None:
         """Git changes: spec and plan together, then the Deployment."""
-        self.wanted, self.types = count, types
-        made, server_digest = _rendered(count, types)
+        self.wanted, self.types, self.way = count, types, way
+        made, server_digest = _rendered(count, types, way)
         self._edit(copy.deepcopy(made))
         tags = {labels.SERVER_DIGEST: server_digest}
         self.truth.deployment = {
@@ -140,14 +142,16 @@ class Cluster:
             self.truth.nodes[node["metadata"]["name"]] = node
             claim.setdefault("status", {})["nodeName"] = node["metadata"]["name"]
         if stage < 3:
-            claim.setdefault("status", {})["conditions"] = [*listed, worlds.condition(steps[stage])]
+            prefix = "Machine" if claim["kind"] == "Machine" else ""
+            claim.setdefault("status", {})["conditions"] = [*listed, worlds.condition(prefix + steps[stage])]
         self.run_pods()
 
     def fail_claim(self, name: str, reason: str, message: str) -> None:
         """The cloud says no; the condition stays on the claim."""
         claim = self.truth.claims.get(name)
         if claim is not None and observed.claim(claim, worlds.UID).stage == 0:
-            claim["status"] = {"conditions": [worlds.condition("Launched", "False", reason, message)]}
+            kind = "MachineLaunched" if claim["kind"] == "Machine" else "Launched"
+            claim["status"] = {"conditions": [worlds.condition(kind, "False", reason, message)]}
 
     def take_claim(self, name: str) -> None:
         """Karpenter, a spot interruption or a person deletes a claim."""

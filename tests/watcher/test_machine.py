@@ -23,6 +23,7 @@ from watcher.reasons import Condition
 STEPS = int(os.environ.get("BERTH_TEST_STEPS", "1500"))
 PER_RUN = 50
 TYPES = ((worlds.TYPE,), (worlds.TYPE, worlds.SPARE), ("Standard_NC6s_v3",))
+WAYS = ("nodeclaim", "nodeclaim", "machine")
 places = st.integers(min_value=0, max_value=7)
 
 
@@ -87,9 +88,9 @@ class Watcher(RuleBasedStateMachine):
     def capacity(self, there: bool) -> None:
         self.cluster.capacity = there
 
-    @rule(count=st.integers(0, 4), types=st.sampled_from(TYPES))
-    def git_changes(self, count: int, types: tuple[str, ...]) -> None:
-        self.cluster.render(max(1, count), types)
+    @rule(count=st.integers(1, 4), types=st.sampled_from(TYPES), way=st.sampled_from(WAYS))
+    def git_changes(self, count: int, types: tuple[str, ...], way: str) -> None:
+        self.cluster.render(count, types, way)
 
     @rule(count=st.integers(1, 4))
     def somebody_edits(self, count: int) -> None:
@@ -126,7 +127,7 @@ class Watcher(RuleBasedStateMachine):
         cluster.capacity = True
         cluster.rails = cluster.rails.__class__(prices=cluster.rails.prices)
         cluster.pause(on=False)
-        cluster.render(cluster.wanted, cluster.types)
+        cluster.render(cluster.wanted, cluster.types, cluster.way)
         quiet = 0
         for _ in range(120):
             cluster.fresh()
@@ -147,6 +148,7 @@ class Watcher(RuleBasedStateMachine):
         found = [observed.claim(one, worlds.UID) for one in cluster.truth.claims.values()]
         assert len(found) == cluster.wanted
         assert {one.instance_type for one in found} <= set(cluster.types)
+        assert {one.kind.lower() for one in found} == {cluster.way}
         assert {one.stage for one in found} == {observed.Stage.READY}
         assert status.reason_of(workspace["status"], Condition.READY)[0] == "Ready"
 
