@@ -385,7 +385,10 @@ def _meaning(document: Mapping[str, Any]) -> dict[str, Any]:
         given = inference.get("llamacpp", {})
         if isinstance(given, Mapping):
             parts["inference"] = {**inference, "llamacpp": {**llamacpp.DEFAULTS, **given}}
-    annotations = (document.get("metadata") or {}).get("annotations") or {}
+    meta = document.get("metadata")
+    annotations = meta.get("annotations") if isinstance(meta, Mapping) else None
+    if not isinstance(annotations, Mapping):
+        return parts
     used = {key: annotations[key] for key in metadata.USED_ANNOTATIONS if key in annotations}
     return {**parts, "annotations": used} if used else parts
 

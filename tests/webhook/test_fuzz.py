@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import itertools
 import json
 import os
 import sys
@@ -151,3 +152,23 @@ def test_whatever_a_review_holds_it_gets_an_answer_soon() -> None:
     )
     assert len(times) >= REVIEWS * 0.9
     assert max(processor) < SLOWEST_SECONDS
+
+
+VALUES: tuple[Any, ...] = (True, 1, "x", None, [], {"a": {"b": []}})
+OF_EACH_KIND = {document["kind"]: document for document in STARTS}
+
+
+@pytest.mark.parametrize("kind", OF_EACH_KIND)
+def test_any_value_in_any_place_gets_an_answer(kind: str) -> None:
+    document = OF_EACH_KIND[kind]
+    create, tally = json.loads(body(document)), {"allowed": 0, "denied": 0, "no review": 0}
+    update = json.loads(body(document, "UPDATE", document))
+    for number, (place, value) in enumerate(itertools.product(_places(document), VALUES)):
+        asked = copy.deepcopy(update if number % 2 else create)
+        holder = asked["request"]["object"]
+        for part in place[:-1]:
+            holder = holder[part]
+        holder[place[-1]] = value
+        _judge(json.dumps(asked).encode(), tally)
+    assert tally["allowed"] > 0
+    assert tally["denied"] > 0
