@@ -11,7 +11,7 @@ help: ## Show the targets
 
 $(STAMP): pyproject.toml requirements.lock
 	@test -d .venv || $(PYTHON) -m venv .venv || { echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 1; }
-	@echo "installing into .venv (about a minute the first time)"
+	@echo "installing into .venv (a few minutes the first time)"
 	@# What is locked comes with its hash; LOCK=no takes what pyproject.toml allows instead.
 	@test "$(LOCK)" = no || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat \
