@@ -134,9 +134,11 @@ def _worth(scene: Scene, claim: Claim) -> tuple[bool, int, float, str]:
 def _with_creates(scene: Scene, moves: Moves, due: list[Entry], held: Rails) -> Moves:
     if moves.missing <= 0:
         return moves
-    blocked = moves.way.blocked(scene)
-    if blocked is not None or not due:
-        return replace(moves, blocked=blocked)
+    closed = moves.way.blocked(scene)
+    if closed is not None:
+        return replace(moves, blocked=closed, again_s=_sooner(moves.again_s, BLOCKED_AGAIN_S))
+    if not due:
+        return moves
     answer = rails.allow(scene, [entry.instance_type for entry in due], held, have=moves.have)
     made = {entry.index: attempts.asked(scene, entry) for entry in due[: answer.allowed]}
     entries = tuple(made.get(entry.index, entry) for entry in moves.entries)

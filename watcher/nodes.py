@@ -111,11 +111,13 @@ def _expected(scene: Scene, claim: Claim | None, rails: Rails) -> int:
 def waiting(scene: Scene, moves: Moves, seen: View) -> str:
     """Say what is waited for, as the message of `Reconciling`."""
     count = max(1, seen.needed - seen.ready)
-    nodes = f"{count} node{'s' if count > 1 else ''}"
+    said = f"waiting for {count} node{'s' if count > 1 else ''}"
     kinds = sorted({entry.instance_type for entry in moves.entries if entry.phase != Stage.READY.word})
     if not kinds or moves.way.kind is None:
         kinds = list(scene.reading.instance_types[:1])
+    if kinds:
+        said += f" of {' or '.join(kinds)}"
     plan = scene.reading.plan
-    tags = plan.nodes.labels if plan is not None and scene.reading.provisioning == "none" else {}
-    where = f" with {', '.join(f'{key}={value}' for key, value in sorted(tags.items()))}" if tags else ""
-    return f"waiting for {nodes}{f' of {chr(47).join(kinds)}' if kinds else ''}{where}"
+    if plan is not None and scene.reading.provisioning == "none" and plan.nodes.labels:
+        said += f" with {', '.join(f'{key}={value}' for key, value in sorted(plan.nodes.labels.items()))}"
+    return said

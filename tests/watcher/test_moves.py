@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.watcher import worlds
+from tests.watcher.fake import Fake
 from tests.watcher.worlds import NOW, SPARE, TYPE, UID
 from watcher import moves, records
+from watcher.provisioners import WAYS
 from watcher.reasons import Reason
 from watcher.records import Entry
+from watcher.scene import Blocked
 from watcher.world import Amount, Limits, Price, Rails, Usage
 
 if TYPE_CHECKING:
@@ -243,6 +246,15 @@ def test_a_kind_that_is_not_served_is_not_asked_for() -> None:
     assert found.creates == ()
     assert found.blocked is not None
     assert found.blocked.reason == Reason.PROVISIONER_MISSING
+
+
+def test_another_way_to_get_nodes_needs_nothing_but_its_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WAYS, "nodeclaim", Fake())
+    assert created(plan(2, up(0, instance_type="whatever"))) == [(1, 0, TYPE)]
+    closed = Blocked(Reason.PROVISIONER_MISSING, "closed")
+    monkeypatch.setitem(WAYS, "nodeclaim", Fake(closed))
+    found = plan(1)
+    assert (found.creates, found.blocked, found.again_s) == ((), closed, moves.BLOCKED_AGAIN_S)
 
 
 def test_a_refused_removal_is_told_and_nothing_else_is_tried() -> None:

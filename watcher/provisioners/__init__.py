@@ -10,8 +10,6 @@ from watcher.provisioners.nodeclaim import NodeClaims
 from watcher.provisioners.nodepool import NodePools
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from watcher.observed import Claim, Node
     from watcher.scene import Blocked, Scene
     from watcher.world import ClaimKind, Object
@@ -40,7 +38,7 @@ class Provisioner(Protocol):
         """Return how many nodes have to be ready, now that the pods are as they are."""
 
 
-WAYS: Mapping[str, Provisioner] = {
+WAYS: dict[str, Provisioner] = {
     "nodeclaim": NodeClaims(),
     "machine": Machines(),
     "nodepool": NodePools(),
