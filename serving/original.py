@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from serving.gate import Gate
     from serving.keys import Key
+    from serving.queueing import Turn
     from serving.upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -162,10 +163,7 @@ class Original:
         arrived = monotonic()
         turn = await self._gate.queue.enter(key.name)
         self._gate.metrics.queued(key.name, monotonic() - arrived)
-        try:
-            answer = await self._ask(target, data, generation=True)
-        finally:
-            turn.end()
+        answer = await self._ask(target, data, turn)
         timings = answer.get("timings", {})
         completion = int(timings.get("predicted_n", 0))
         self._gate.spend(key, int(timings.get("prompt_n", 0)) + int(timings.get("cache_n", 0)), completion)
@@ -175,9 +173,15 @@ class Original:
             self._gate.metrics.between(key.name)(spent / completion)
         return answer
 
-    async def _ask(self, target: str, data: dict[str, Any], *, generation: bool = False) -> dict[str, Any]:
+    async def _ask(self, target: str, data: dict[str, Any], turn: Turn | None = None) -> dict[str, Any]:
         try:
-            status, answer = await self._upstream.json("POST", target, data, generation=generation)
+            status, answer = await self._upstream.json(
+                "POST",
+                target,
+                data,
+                generation=turn is not None,
+                when_closed=None if turn is None else turn.end,
+            )
         except EngineGone as problem:
             raise Refusal(502, str(problem), retry_after=5.0) from None
         if status == 200 and isinstance(answer, dict):

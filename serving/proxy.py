@@ -127,10 +127,13 @@ class Proxy:
         try:
             async with asyncio.timeout(self._gate.bounds.request_seconds):
                 exchange = await self._upstream.request(
-                    call.method, call.target, body, headers, generation=route.generates
+                    call.method,
+                    call.target,
+                    body,
+                    headers,
+                    generation=route.generates,
+                    when_closed=None if turn is None else turn.end,
                 )
-                if turn is not None:
-                    exchange.when_closed(turn.end)
                 await self._pass_on(call, exchange, send)
         except EngineGone as problem:
             self._gate.metrics.cut("engine")
@@ -141,9 +144,7 @@ class Proxy:
             await self._break_off(call, Refusal(504, text, code="timeout"), send)
         finally:
             if exchange is not None:
-                exchange.close()
-            if turn is not None:
-                turn.end()
+                exchange.leave()
 
     async def _pass_on(self, call: Call, exchange: Exchange, send: Send) -> None:
         call.status = exchange.status

@@ -20,6 +20,10 @@ HIGH_WATER = 1024 * 1024
 """Bytes that wait for a slow client before the engine is no longer read."""
 
 
+LEAVING_SECONDS = 60.0
+"""To let go of a request whose reader left; the engine looks each second, and between two batches."""
+
+
 class EngineGone(Exception):
     """The engine ended, or was ended, before its answer was complete."""
 
@@ -41,36 +45,53 @@ class Upstream:
         headers: Iterable[tuple[bytes, bytes]] = (),
         *,
         generation: bool = False,
+        when_closed: Callable[[], None] | None = None,
     ) -> Exchange:
         """Send a request and return once the answer's head is there.
+
+        Args:
+            method: of HTTP.
+            target: path and query.
+            body: the request's.
+            headers: those to send beside the usual ones.
+            generation: whether it takes a slot of the engine.
+            when_closed: called once the engine no longer works for the request, however it ends.
 
         Raises:
             EngineGone: nobody listens, or the connection broke before the head.
         """
-        exchange = Exchange(self, generation)
+        exchange = Exchange(self, generation, when_closed)
         try:
             await asyncio.get_running_loop().create_connection(lambda: exchange, self.host, self.port)
-        except OSError as problem:
-            raise EngineGone("the engine does not listen") from problem
-        try:
             exchange.send(method, target, body, headers)
             await exchange.head
-        except BaseException:
+        except OSError as problem:
             exchange.close()
+            raise EngineGone("the engine does not listen") from problem
+        except BaseException:
+            exchange.leave()
             raise
         return exchange
 
     async def json(
-        self, method: str, target: str, data: Any = None, *, generation: bool = False
+        self,
+        method: str,
+        target: str,
+        data: Any = None,
+        *,
+        generation: bool = False,
+        when_closed: Callable[[], None] | None = None,
     ) -> tuple[int, Any]:
         """Exchange JSON; a body that is none comes back as text."""
         body = b"" if data is None else json.dumps(data).encode()
         headers = [(b"content-type", b"application/json")] if body else []
-        exchange = await self.request(method, target, body, headers, generation=generation)
+        exchange = await self.request(
+            method, target, body, headers, generation=generation, when_closed=when_closed
+        )
         try:
             content = await exchange.read()
         finally:
-            exchange.close()
+            exchange.leave()
         try:
             return exchange.status, json.loads(content)
         except ValueError:
@@ -90,7 +111,12 @@ class Upstream:
 class Exchange(asyncio.Protocol):
     """One request and its answer. Callbacks named `on_…` are the parser's."""
 
-    def __init__(self, upstream: Upstream, generation: bool = False) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        generation: bool = False,
+        when_closed: Callable[[], None] | None = None,
+    ) -> None:
         self.upstream = upstream
         self.generation = generation
         self.status = 0
@@ -105,7 +131,8 @@ class Exchange(asyncio.Protocol):
         self._problem: EngineGone | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
-        self._when_closed: Callable[[], None] | None = None
+        self._left: asyncio.TimerHandle | None = None
+        self._when_closed = when_closed
 
     @property
     def expecting(self) -> bool:
@@ -125,12 +152,6 @@ class Exchange(asyncio.Protocol):
             lines.append(b"Content-Length: %d\r\n" % len(body))
         assert self._transport is not None
         self._transport.write(b"".join([*lines, b"\r\n", body]))
-
-    def when_closed(self, call: Callable[[], None]) -> None:
-        """Call this once the engine no longer works for the request, however slow its reader is."""
-        self._when_closed = call
-        if self._closed:
-            call()
 
     async def chunk(self) -> bytes:
         """Return what has come of the body since the last call; empty at its end.
@@ -161,13 +182,35 @@ class Exchange(asyncio.Protocol):
         return b"".join(pieces)
 
     def close(self) -> None:
-        """End the exchange at once; a slot that still works for it is freed by the engine."""
+        """End the exchange at once, whatever the engine still does for it."""
         self.upstream.open.discard(self)
+        if self._left is not None:
+            self._left.cancel()
         if self._transport is not None:
             self._transport.abort()
-        self._closed = True
-        if self._when_closed is not None:
+        if not self._closed and self._when_closed is not None:
             self._when_closed()
+        self._closed = True
+
+    def leave(self) -> None:
+        """Read no more, and end the exchange when the engine has let go of it.
+
+        It looks once a second whether the reader is still there, and until then a slot works for nobody. If
+        the slot counted as free at once, requests of clients that left would pile up in the engine's own
+        queue, in front of those whose clients wait and whatever key they have.
+        """
+        if self._closed or self._left is not None:
+            return
+        if not self.generation or self.complete or self._transport is None or self._transport.is_closing():
+            self.close()
+            return
+        self._left = asyncio.get_running_loop().call_later(LEAVING_SECONDS, self.close)
+        self._pieces.clear()
+        self._size = 0
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        self._transport.write_eof()
 
     def fail(self, problem: EngineGone) -> None:
         """Break the exchange off for a reason that its reader shall know."""
@@ -207,6 +250,8 @@ class Exchange(asyncio.Protocol):
             self.head.set_result(None)
 
     def on_body(self, body: bytes) -> None:
+        if self._left is not None:
+            return
         self._pieces.append(body)
         self._size += len(body)
         if self._size > HIGH_WATER and not self._paused and self._transport is not None:

@@ -26,6 +26,8 @@ class Peer:
     requests: list[bytes] = field(default_factory=list)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a client closed its side before the script's end."""
+    looks_after: float = 0
+    """Seconds until that is noticed."""
 
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -54,6 +56,7 @@ class Peer:
                     break
                 if piece == HANG:
                     await reader.read()
+                    await asyncio.sleep(self.looks_after)
                     self.left.set()
                     break
                 writer.write(piece)

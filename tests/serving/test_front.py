@@ -30,8 +30,10 @@ SECRET = "zebra-crossing-47"
 WEATHER: Any = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 ENDLESS = {"ignore_eos": True}
 """The engine's own field: an answer is as long as asked for, whatever the model would say on this CPU."""
-DISCONNECTS = int(os.environ.get("BERTH_TEST_DISCONNECTS", "400"))
-"""Clients that leave in the middle; 2000 take 40 seconds."""
+DISCONNECTS = int(os.environ.get("BERTH_TEST_DISCONNECTS", "200"))
+"""Clients that leave in the middle; 2000 take minutes on two busy processors."""
+PATIENT, PATIENCE_SECONDS = 0.05, 100.0
+"""The share of clients that wait for the beginning of their answer, and how long: all of them must get it."""
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +266,8 @@ def test_sixty_four_clients_at_once_are_all_answered(front: Front) -> None:
     assert front.metric("berth_queue_seconds_count") >= 64
 
 
-def test_clients_that_leave_at_random_leak_no_slot(front: Front) -> None:
+@pytest.mark.timeout(300 + DISCONNECTS // 2)
+def test_clients_that_leave_at_random_leak_no_slot_and_starve_nobody(front: Front) -> None:
     chance = random.Random(7)
     bodies = {
         path: json.dumps({**more, "stream": True, **ENDLESS}).encode()
@@ -276,7 +279,7 @@ def test_clients_that_leave_at_random_leak_no_slot(front: Front) -> None:
     cut = front.metric("berth_streams_cut_total")
 
     def leave(path: str, seconds: float, pieces: int, whole: bool) -> bool:
-        """Ask, read a little or nothing, and go; say whether an answer had begun."""
+        """Ask, read a little or nothing, and go; say whether an answer begun if that was waited for."""
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(bodies[path])}\r\n\r\n".encode()
         request = head + bodies[path]
         read = b""
@@ -288,20 +291,19 @@ def test_clients_that_leave_at_random_leak_no_slot(front: Front) -> None:
                     read += raw.recv(256)
             except TimeoutError:
                 pass
-        return b" 200 OK" in read
+        return b" 200 OK" in read or seconds < PATIENCE_SECONDS
+
+    def client(path: str, patient: bool) -> tuple[str, float, int, bool]:
+        if patient:
+            return path, PATIENCE_SECONDS, chance.randrange(1, 5), True
+        return path, chance.random() / 10, chance.randrange(5), chance.random() > 0.1
 
     with ThreadPoolExecutor(8) as pool:
         asked = [
-            pool.submit(
-                leave,
-                chance.choice(sorted(bodies)),
-                2.0 if chance.random() < 0.2 else chance.random() / 10,
-                chance.randrange(5),
-                chance.random() > 0.1,
-            )
+            pool.submit(leave, *client(chance.choice(sorted(bodies)), chance.random() < PATIENT))
             for _ in range(DISCONNECTS)
         ]
-    assert sum(one.result() for one in asked) > DISCONNECTS / 100
+    assert all(one.result() for one in asked)
     assert front.metric("berth_streams_cut_total") - cut > DISCONNECTS / 10
 
     def at_rest() -> bool:

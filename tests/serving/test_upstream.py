@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 
+from serving import upstream as upstreams
 from serving.upstream import HIGH_WATER, EngineGone, Upstream
 from tests.serving.stubs import BREAK, CHUNKED, END, HANG, chunk, head, peer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.mark.parametrize(
@@ -93,7 +98,7 @@ def test_a_request_that_is_cancelled_before_its_answer_is_closed() -> None:
                 await asyncio.sleep(0.001)
             task.cancel()
             await asyncio.wait_for(engine.left.wait(), 5)
-            assert not upstream.open
+            await until(lambda: not upstream.open)
 
     asyncio.run(scenario())
 
@@ -136,12 +141,74 @@ def test_the_slot_is_free_when_the_engine_is_done_however_slow_the_reader_is() -
     async def scenario() -> None:
         async with peer(head(CHUNKED), chunk(b"hello"), END) as (_, upstream):
             ended = asyncio.Event()
-            exchange = await upstream.request("POST", "/", b"{}", generation=True)
-            exchange.when_closed(ended.set)
+            exchange = await upstream.request("POST", "/", b"{}", generation=True, when_closed=ended.set)
             await asyncio.wait_for(ended.wait(), 5)
             assert await exchange.read() == b"hello"
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param([HANG], id="before the answer's head"),
+        pytest.param([head(CHUNKED), chunk(b"hello"), HANG], id="in the middle of it"),
+    ],
+)
+def test_a_slot_counts_as_free_only_when_the_engine_has_let_go(script: list[bytes]) -> None:
+    async def scenario() -> None:
+        async with peer(*script) as (engine, upstream):
+            engine.looks_after = 0.2
+            ended = asyncio.Event()
+            asked = upstream.request("POST", "/", b"{}", generation=True, when_closed=ended.set)
+            task = asyncio.create_task(asked)
+            await until(lambda: bool(engine.requests))
+            await asyncio.sleep(0.01)
+            if task.done():
+                task.result().leave()
+            else:
+                task.cancel()
+            await asyncio.sleep(0.05)
+            assert not ended.is_set()
+            assert len(upstream.open) == 1
+            await asyncio.wait_for(ended.wait(), 5)
+            assert not upstream.open
+
+    asyncio.run(scenario())
+
+
+def test_an_engine_that_never_lets_go_is_left_alone_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstreams, "LEAVING_SECONDS", 0.1)
+
+    async def scenario() -> None:
+        async with peer(head(CHUNKED), HANG) as (engine, upstream):
+            engine.looks_after = 60
+            ended = asyncio.Event()
+            exchange = await upstream.request("POST", "/", b"{}", generation=True, when_closed=ended.set)
+            exchange.leave()
+            exchange.leave()
+            await asyncio.wait_for(ended.wait(), 5)
+
+    asyncio.run(scenario())
+
+
+def test_what_an_engine_still_says_to_nobody_is_dropped() -> None:
+    async def scenario() -> None:
+        piece = chunk(b"x" * 65536)
+        async with peer(head(CHUNKED), *[piece] * 64, END) as (_, upstream):
+            ended = asyncio.Event()
+            exchange = await upstream.request("POST", "/", b"{}", generation=True, when_closed=ended.set)
+            exchange.leave()
+            await asyncio.wait_for(ended.wait(), 5)
+            assert exchange._size == 0
+
+    asyncio.run(scenario())
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():
+            await asyncio.sleep(0.001)
 
 
 def test_json_comes_back_as_data_and_the_rest_as_text() -> None:
