@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from berth import labels, rules, workspaces
 from berth.plans import Plan
@@ -52,6 +55,12 @@ def plans(request: Request) -> bool:
     if request.operation not in ("CREATE", "UPDATE") or request.subresource:
         return False
     return request.kind == labels.KIND and request.group == labels.GROUP and _touched(request)
+
+
+def planned_from(request: Request, context: Context) -> bytes:
+    """Return a name for all that a plan depends on, so that the same may be known to be the same."""
+    content = orjson.dumps([context.fleet.digest, spec(request.object or {})])
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def mutate(request: Request, context: Context) -> Response:

@@ -87,8 +87,10 @@ class Response:
         """One line for each warning, as the API server passes them on."""
         found: list[str] = []
         for problem in self.problems:
+            if problem.severity != "warning":
+                continue
             text = _line(f"{problem.field}: {problem.message}" if problem.path else problem.message)
-            if problem.severity != "warning" or text in found:
+            if text in found:
                 continue
             if sum(map(len, found)) + len(text) > _WARNINGS_TOTAL:
                 break
@@ -100,8 +102,8 @@ class Response:
         response: dict[str, Any] = {"uid": self.request.uid, "allowed": self.allowed}
         if not self.allowed:
             response["status"] = _status(self.request, self.errors)
-        if self.warnings:
-            response["warnings"] = self.warnings
+        if warnings := self.warnings:
+            response["warnings"] = warnings
         response["auditAnnotations"] = {
             "verdict": self.verdict,
             **({"rule": self.rule} if self.rule else {}),
@@ -181,9 +183,14 @@ def _text(value: Any) -> str:
 
 
 def _crowded(body: bytes) -> bool:
-    """Whether brackets outside texts are too many; bodies that have not so many at all are not looked at."""
+    """Whether brackets outside texts are too many; bodies that have not so many at all are not looked at.
+
+    Where there are many texts as well, telling both apart would take as long as reading everything.
+    """
     if body.count(b"{") + body.count(b"[") <= _MOST_PARTS:
         return False
+    if body.count(b'"') > _MOST_PARTS // 2:
+        return True
     bare = _TEXT.sub(b"", body)
     return bare.count(b"{") + bare.count(b"[") > _MOST_PARTS
 
@@ -201,7 +208,9 @@ def _too_deep(review: Any, body: bytes) -> bool:
 
 def _line(text: str) -> str:
     """One line without control characters, which would make Kubernetes drop the warning."""
-    plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    plain = " ".join(text.split())
     return plain if len(plain) <= LONGEST_WARNING else plain[: LONGEST_WARNING - 1].rstrip() + "…"
 
 
