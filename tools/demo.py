@@ -1,8 +1,9 @@
 """The full circle on one machine, without a cluster or a GPU: `make demo`.
 
 A git repository with two Workspaces becomes plans, manifests and commits; the admission webhook refuses what
-cannot fit; the rendered pod's own command answers a question with a real model. Every step shows the command
-that a person would type. At a terminal everything stays up until Ctrl-C; without one it ends by itself.
+cannot fit; the node-watcher decides which node to ask for; the rendered pod's own command answers a question
+with a real model. Every step shows the command that a person would type. At a terminal everything stays up
+until Ctrl-C; without one it ends by itself.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tools import demo_admission, demo_answer, demo_engine, demo_fleet
+from tools import demo_admission, demo_answer, demo_engine, demo_fleet, demo_nodes
 from tools.demo_steps import ROOT, StepFailed, Steps
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def _circle(console: Console, folder: Path, watched: bool) -> None:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="berth-demo-")))
         demo_fleet.run(steps)
         stack.enter_context(demo_admission.running(steps, scratch / "admission"))
+        demo_nodes.run(steps)
         answered = None
         if not demo_engine.is_there():
             steps.title("The engine")

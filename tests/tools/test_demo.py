@@ -60,7 +60,13 @@ def strangers(folder: Path) -> list[str]:
 def test_without_the_engine_the_rest_runs_and_says_so(tmp_path: Path) -> None:
     done = run(tmp_path, ENGINE="no")
     assert done.returncode == 0, done.stdout + done.stderr
-    for words in ("falcon-40b Q4_K_M", "nearest are falcon-40b", "taken: it fits", "refused: Workspace"):
+    for words in (
+        "falcon-40b Q4_K_M",
+        "nearest are falcon-40b",
+        "taken: it fits",
+        "refused: Workspace",
+        "kind: NodeClaim",
+    ):
         assert words in done.stdout
     assert "\x1b" not in done.stdout
     if not demo_engine.is_there():
