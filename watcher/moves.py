@@ -112,17 +112,16 @@ def _counted(
 ) -> tuple[list[Claim], tuple[Node, ...], list[Claim]]:
     """Return the claims and given nodes that count, and the claims that are too much.
 
-    Of two claims of one index, which a second leader may have made, the better one counts.
+    Of two claims of one index, which a second leader may have made, the better one counts. A given node only
+    fills a gap: one that seems to be there already may be the very node of a claim that is on its way.
     """
     ranked = sorted(current, key=lambda claim: _worth(scene, claim))
     best: dict[int, Claim] = {}
     for claim in ranked:
         best.setdefault(claim.index, claim)
     candidates = [claim for claim in ranked if best[claim.index] is claim]
-    up = [claim for claim in candidates if claim.stage is Stage.READY][: scene.count]
-    given = way.given(scene, scene.count - len(up))
-    room = scene.count - len(up) - len(given)
-    kept = [*up, *[claim for claim in candidates if claim.stage is not Stage.READY][: max(0, room)]]
+    kept = candidates[: scene.count]
+    given = way.given(scene, scene.count - len(kept))
     return kept, given, [claim for claim in ranked if claim not in kept]
 
 

@@ -214,16 +214,16 @@ def test_claims_of_others_are_left_alone() -> None:
     assert (found.creates, found.deletes) == ((), ())
 
 
-def test_nodes_that_match_are_counted_and_never_before_ready_claims() -> None:
+def test_nodes_that_match_fill_a_gap_and_no_more() -> None:
     nodes = (worlds.node("own"), worlds.node("n0"))
     assert created(plan(2, nodes=nodes[:1])) == [(0, 0, TYPE)]
     found = plan(1, up(0), nodes=nodes)
     assert ([node.name for node in found.given], found.deletes) == ([], ())
 
 
-def test_a_node_that_matches_spares_a_claim_that_is_not_ready() -> None:
+def test_a_node_that_matches_takes_no_claims_place() -> None:
     found = plan(1, worlds.claim(0), nodes=(worlds.node("own"),))
-    assert ([node.name for node in found.given], deleted(found)) == (["own"], ["ws0x0"])
+    assert (found.given, found.creates, found.deletes) == ((), (), ())
 
 
 def test_without_provisioning_all_claims_of_ours_go() -> None:
