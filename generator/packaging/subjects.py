@@ -10,6 +10,7 @@ from berth import catalog, models
 from berth.engine import gguf
 from berth.errors import InvalidGguf
 from berth.plans import Weights
+from berth.spec import formats
 from generator.charts import weights as supplies
 from generator.packaging.errors import PackagingError
 
@@ -117,10 +118,12 @@ def _names(name: str) -> list[str]:
 
 
 def _inside(path: str) -> str:
-    inside = PurePosixPath(path.lstrip("/"))
-    if ".." in inside.parts or not inside.name:
-        raise PackagingError(f"{path!r} is no path in an image")
-    return str(inside)
+    inside = path.lstrip("/")
+    if fault := formats.GGUF_FILE.fault(inside):
+        raise PackagingError(
+            f"{fault}, so no Workspace could name it; --path names another place in the image"
+        )
+    return inside
 
 
 def _header(file: Path) -> Header:
