@@ -192,8 +192,7 @@ class Bench:
                 "kubernetes.io/hostname": name}  # fmt: skip
         body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": tags},
                 "spec": {"providerID": f"sim://{name}"}, "status": kubelet(True)}  # fmt: skip
-        await self.client.create(resources.NODES, body)
-        await self.client.patch(resources.NODES, name, {"status": kubelet(True)}, subresource="status")
+        await self.client.create(resources.NODES, body)  # with its status, as a kubelet does it
         told = [condition(kind, True) for kind in ("Launched", "Registered", "Initialized", "Ready")]
         status = {"nodeName": name, "providerID": f"sim://{name}", "conditions": told}
         await self.client.patch(
@@ -317,14 +316,15 @@ async def run(kubeconfig: Path, folder: Path, given: argparse.Namespace) -> dict
                 left = int(listed["metadata"].get("remainingItemCount") or 0) + len(listed["items"])
                 return bool(left >= given.workspaces * given.nodes)
 
-            await bench.until(asked, "every claim is made", 600)
+            await bench.until(asked, "every claim is made", 1200)
             print(f"all claims {time.monotonic() - began:.1f} s after the first Workspace", flush=True)
             await bench.launch()
-            await bench.until(bench.ready, "every Workspace has its nodes", 300)
+            await bench.until(bench.ready, "every Workspace has its nodes", 1200)
             print(f"all nodes up after {time.monotonic() - began:.1f} s; {_writes(program)}", flush=True)
         finally:
             program.end()
         found["berth"] = await bench.measure(ours, kubeconfig, folder)
+        print(f"berth: {found['berth']}", flush=True)
         if given.kopf:
             found["kopf"] = await bench.measure(theirs(given.kopf), kubeconfig, folder)
     finally:

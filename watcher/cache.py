@@ -94,11 +94,13 @@ class Cache:
             if resource not in ROUTES:
                 await reflector.synced()
 
-    @property
-    def missing(self) -> list[Resource]:
-        """What was not read yet; how a route leads to a model is no reason to wait."""
-        found = self._reflectors.items()
-        return [one for one, reflector in found if not reflector.is_synced and one not in ROUTES]
+    def waiting(self) -> list[str]:
+        """Return what was not read yet, and what stood against it; routes are no reason to wait."""
+        return [
+            f"{one} ({', '.join(reflector.restarts) or 'no answer yet'})"
+            for one, reflector in self._reflectors.items()
+            if not reflector.is_synced and one not in ROUTES
+        ]
 
     @property
     def reflectors(self) -> Iterable[Reflector]:
@@ -195,6 +197,8 @@ class Cache:
         self._workers[key] = workers
         for node in set(before) - set(workers):
             self._holders[node].discard(key)
+            if not self._holders[node]:
+                del self._holders[node]
             if (free := self._store(resources.NODES).get(("", node))) is not None:
                 self._tell(one for one in self._of_node(free) if one != key)
         for node in workers:

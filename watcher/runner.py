@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 TEND_S = 1.0
+WAITING_S = 10.0
 CONFIRM_S = 5.0
 """What we wrote and no watch has shown for this long is asked for by name."""
 
@@ -71,10 +72,19 @@ class Term:
         """Work until cancelled, or until something breaks that only a new start mends."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.cache.run())
-            await self.cache.synced()
+            await self._known()
             log.info("the cluster is known", extra=fields(workspaces=len(self.cache.known())))
             group.create_task(self._tend())
             group.create_task(work(self.queue, self._pass, workers=self._settings.workers))
+
+    async def _known(self) -> None:
+        """Wait until everything was read once, and say for what it takes long."""
+        while True:
+            try:
+                async with asyncio.timeout(WAITING_S):
+                    return await self.cache.synced()
+            except TimeoutError:
+                log.warning("still waiting for %s", ", ".join(self.cache.waiting()))
 
     async def _tend(self) -> None:
         """Notice what no event tells: kinds that come and go, writes that vanished, another fleet file."""

@@ -1,7 +1,7 @@
 """From the first connection to the last write: stand by, lead, end.
 
-SIGTERM ends the passes between two writes, hands the lease back and closes the port; another replica goes on
-at once. A lease that was lost ends the work before anybody else may begin it.
+SIGTERM ends the passes wherever they are, hands the lease back and closes the port; another replica finishes
+at once what was half done. A lease that was lost ends the work before anybody else may begin it.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Watcher:
     def missing(self) -> str:
         """Why this replica is not ready, or nothing."""
         if self.term is not None:
-            return " and ".join(str(one) for one in self.term.cache.missing)
+            return " and ".join(self.term.cache.waiting())
         return "" if self.leader.seen else "the lease"
 
     async def _lead(self) -> None:

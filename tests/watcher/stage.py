@@ -111,8 +111,10 @@ class Stage:
             kubeconfig or self.kubeconfig, user_agent="berth-watcher", timeout_s=settings.pop("timeout_s", 5)
         )
         metrics = Metrics()
-        configuration = Configuration(None, metrics.reloaded)
-        configuration.fleet, configuration.catalog = self.fleet, catalog.load()
+        configuration = Configuration(settings.get("fleet"), metrics.reloaded)
+        configuration.load()
+        if "fleet" not in settings:
+            configuration.fleet, configuration.catalog = self.fleet, catalog.load()
         given = Settings(
             namespace=self.namespace, name="watcher", identity=f"replica-{len(self.replicas)}", lease_s=3.0
         )
