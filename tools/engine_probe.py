@@ -91,6 +91,8 @@ class Engine:
         context = self.api.llama_init_from_model(model, parameters)
         if not context:
             return {"error": "the engine does not start"}
+        if setting.get("adapters"):
+            self._adapt(model, context, setting["adapters"])
         found = {
             "n_ctx_actual": self.api.llama_n_ctx(context),
             "n_ctx_seq": self.api.llama_n_ctx_seq(context),
@@ -98,6 +100,20 @@ class Engine:
         }
         self.api.llama_free(context)
         return found
+
+    def _adapt(self, model: Any, context: Any, files: list[str]) -> None:
+        """Apply LoRA adapters and compute one token, since the engine reserves anew only then."""
+        loaded = [self.api.llama_adapter_lora_init(model, file.encode()) for file in files]
+        if not all(loaded):
+            raise SystemExit("the engine does not load the adapter")
+        pointers = [ctypes.cast(adapter, ctypes.c_void_p) for adapter in loaded]
+        adapters = (ctypes.c_void_p * len(loaded))(*pointers)
+        scales = (ctypes.c_float * len(loaded))(*([1.0] * len(loaded)))
+        self.llama.llama_set_adapters_lora.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t,
+                                                       ctypes.c_void_p]  # fmt: skip
+        self.llama.llama_set_adapters_lora(context, adapters, len(loaded), scales)
+        tokens = (ctypes.c_int32 * 1)(0)
+        self.api.llama_decode(context, self.api.llama_batch_get_one(tokens, 1))
 
     def _sorted(self, breakdown: dict[int, tuple[int, int, int]]) -> dict[str, Any]:
         host = [0, 0, 0]
