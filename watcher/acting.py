@@ -140,10 +140,10 @@ class Actor:
         try:
             await self._client.delete(resource, name, uid=uid)
         except (NotFound, Conflict):
-            # Gone, or another one has its name: both are what was wanted.
-            self._cache.gone(resource, ("", name))
+            # Gone, or another one has its name: both are what was wanted, and the watch will tell.
+            return
         except KubeError:
-            self._cache.gone(resource, ("", name))
+            self._cache.undo(resource, ("", name))
             raise
 
 

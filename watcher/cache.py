@@ -177,8 +177,7 @@ class Cache:
     def gone(self, resource: Resource, key: Key) -> None:
         """Note that the API server does not have a claim any more that we wrote."""
         known = self._written.get(resource, key)
-        self._written.drop(resource, key)
-        self._counted(resource, key)
+        self.undo(resource, key)
         if known is not None:
             self._tell(self._of_claim(known))
 
@@ -186,6 +185,11 @@ class Cache:
         """Note that we deleted an object, which may live on until its finalizers are gone."""
         marked = {**thing, "metadata": {**thing["metadata"], "deletionTimestamp": at}}
         self._written.put(resource, marked)
+
+    def undo(self, resource: Resource, key: Key) -> None:
+        """Note that a write of ours did not come about."""
+        self._written.drop(resource, key)
+        self._counted(resource, key)
 
     def unseen(self, older_than_s: float) -> list[tuple[Resource, Key]]:
         """Return the claims of ours that no watch has shown for so long."""
