@@ -87,7 +87,7 @@ def _subject(asked: Asked) -> tuple[str, str, Layout, int, bool]:
     if path.suffix.lower() == ".gguf" or path.is_file():
         if asked.quantization is not None:
             raise BerthError("a GGUF file has its quantization already; leave out --quantization")
-        model = models.from_header(path.stem, *(_header(part) for part in _parts(path)))
+        model = models.from_header(path.stem, *(header(part) for part in parts(path)))
         return (
             path.name,
             model.default_quantization,
@@ -106,8 +106,8 @@ def _subject(asked: Asked) -> tuple[str, str, Layout, int, bool]:
     )
 
 
-def _parts(path: Path) -> list[Path]:
-    """All files of a split model, whichever of them is named; the engine looks for them in the same way."""
+def parts(path: Path) -> list[Path]:
+    """Return all files of a split model, whichever of them is named; the engine finds them the same way."""
     match = _PART.fullmatch(path.name)
     if match is None:
         return [path]
@@ -115,7 +115,8 @@ def _parts(path: Path) -> list[Path]:
     return [found for found in map(path.with_name, names) if found.is_file()] or [path]
 
 
-def _header(path: Path) -> gguf.Header:
+def header(path: Path) -> gguf.Header:
+    """Return what a GGUF file says about itself."""
     with path.open("rb") as stream:
         try:
             return gguf.read_header(stream, path.stat().st_size)

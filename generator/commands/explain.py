@@ -10,17 +10,26 @@ from generator.commands.size import Format
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A preset or an instance type.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A preset, an instance type, or a GGUF file.")],
     format: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = Format.table,
 ) -> None:
     """Explain one preset or instance type: facts, sources, and what it fits on.
+
+    Of a GGUF file the entry for berth.yaml is written, which makes it a model that Workspaces can name.
 
     Examples:
 
       berth explain llama-2-70b-chat
 
       berth explain Standard_NC12s_v3
-    """
-    from generator import catalogues
 
+      berth explain ./model.gguf >> berth.yaml
+    """
+    from pathlib import Path
+
+    from generator import catalogues, describing
+
+    if name.lower().endswith(".gguf"):
+        describing.explain(Path(name), as_json=format is Format.json)
+        return
     catalogues.explain(name, as_json=format is Format.json)

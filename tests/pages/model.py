@@ -10,5 +10,5 @@ from tools import sparse_gguf
 
 if __name__ == "__main__":
     model = catalog.load().model("smollm2-135m-instruct")
-    metadata = sparse_gguf.engine_metadata(model.metadata, model.vocabulary)
+    metadata = sparse_gguf.engine_metadata(model.metadata, model.vocabulary) | {"general.file_type": 7}
     sparse_gguf.write(Path(sys.argv[1]), metadata, model.layout("Q8_0").tensors)

@@ -27,6 +27,7 @@ PREPARED = {
         echo 'cloud: azure' > berth.yaml
         for number in 1 2 3; do cp model.gguf model-0000$number-of-00003.gguf; done
         PYTHONPATH={ROOT} {sys.executable} -m tests.pages.model model.gguf""",
+    "docs/guides/add-a-model.md": f"PYTHONPATH={ROOT} {sys.executable} -m tests.pages.model model.gguf",
     "docs/guides/from-kaito.md": f"cp -r {ROOT}/examples/kaito manifests",
 }
 """What stands there before a page that cannot say it itself."""
