@@ -18,6 +18,11 @@ def items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def mappings(value: Any) -> list[dict[str, Any]]:
+    """Return the mappings of a list; what else is in it counts as absent."""
+    return [one for one in items(value) if isinstance(one, dict)]
+
+
 def metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the object's metadata."""
     return mapping(document.get("metadata"))

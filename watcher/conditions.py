@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kube.objects import items
+from kube.objects import mappings
 from watcher import records
 from watcher.reasons import Condition
 
@@ -34,7 +34,7 @@ def written(
     before: Mapping[str, Any], said: Mapping[Condition, Said], generation: int, now: datetime
 ) -> list[Object]:
     """Return the list of conditions for a status that was `before`; what is said no longer is left out."""
-    old = {one.get("type"): one for one in items(before.get("conditions")) if isinstance(one, dict)}
+    old = {str(one.get("type")): one for one in mappings(before.get("conditions"))}
     found = []
     for kind in (kind for kind in Condition if kind in said):
         one = said[kind]

@@ -27,9 +27,9 @@ def url(scene: Scene) -> str:
 
 def _of_ingress(ingress: Object) -> str:
     spec = mapping(ingress.get("spec"))
-    secure = {host for tls in items(spec.get("tls")) for host in items(mapping(tls).get("hosts"))}
+    secure = {str(host) for tls in items(spec.get("tls")) for host in items(mapping(tls).get("hosts"))}
     for rule in items(spec.get("rules")):
-        host = mapping(rule).get("host")
+        host = str(mapping(rule).get("host") or "")
         paths = items(mapping(mapping(rule).get("http")).get("paths"))
         path = str(mapping(paths[0]).get("path", "")) if paths else ""
         if host:

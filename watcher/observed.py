@@ -134,7 +134,7 @@ def running(pods: Iterable[Object]) -> dict[str, int]:
     """Return how many pods each node holds, without those that have ended."""
     found: dict[str, int] = {}
     for pod in pods:
-        where = mapping(pod.get("spec")).get("nodeName")
+        where = str(mapping(pod.get("spec")).get("nodeName") or "")
         if where and mapping(pod.get("status")).get("phase") not in ("Succeeded", "Failed"):
             found[where] = found.get(where, 0) + 1
     return found

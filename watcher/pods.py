@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from berth import labels
-from kube.objects import items, mapping, metadata, notes_of
+from kube.objects import mapping, mappings, metadata, notes_of
 from watcher import failures, observed
 from watcher.reasons import Reason
 
@@ -96,7 +96,7 @@ def trouble(scene: Scene, *, nodes_ready: bool) -> Trouble | None:
 def loading(scene: Scene) -> str | None:
     """Say what the first pod that has not started yet is doing."""
     for pod in sorted(scene.snapshot.pods, key=lambda one: str(metadata(one).get("name"))):
-        for status in items(mapping(pod.get("status")).get("initContainerStatuses")):
+        for status in mappings(mapping(pod.get("status")).get("initContainerStatuses")):
             if "running" in mapping(status.get("state")) and str(status.get("name", "")).startswith(_WEIGHTS):
                 return f"pod {metadata(pod).get('name')} fetches its weights"
     return None
@@ -126,8 +126,8 @@ def _of_pod(pod: Object, nodes_ready: bool) -> Iterator[Trouble]:
         why = failures.plain(scheduled.get("message")).rstrip(".")
         yield Trouble(Reason.UNSCHEDULABLE, f"pod {name} fits no node: {why}")
     for group in ("initContainerStatuses", "containerStatuses"):
-        for container in items(status.get(group)):
-            found = _of_container(str(name), mapping(container))
+        for container in mappings(status.get(group)):
+            found = _of_container(str(name), container)
             if found is not None:
                 yield found
 
@@ -186,7 +186,8 @@ def _wanted(workload: Object) -> int:
 
 
 def _observed(workload: Object) -> bool:
-    return _count(workload, "observedGeneration") >= int(metadata(workload).get("generation") or 0)
+    generation = metadata(workload).get("generation")
+    return not isinstance(generation, int) or _count(workload, "observedGeneration") >= generation
 
 
 def _updated(workload: Object) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kube.objects import metadata
+from kube.objects import mappings, metadata
 from watcher import conditions, endpoints, nodes, pods
 from watcher.conditions import Said
 from watcher.reasons import MEANINGS, Condition, Reason
@@ -65,7 +65,7 @@ def patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> Object:
 
 def reason_of(status: Mapping[str, Any], kind: Condition) -> tuple[str, str]:
     """Return the reason and the message of one condition; empty where it is not there."""
-    for one in status.get("conditions") or ():
+    for one in mappings(status.get("conditions")):
         if one.get("type") == str(kind):
             return str(one.get("reason", "")), str(one.get("message", ""))
     return "", ""
