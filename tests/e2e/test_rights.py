@@ -6,6 +6,7 @@ single verb of its roles must have been used: without it, that request would hav
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import signal
@@ -22,6 +23,7 @@ from kube.errors import Unreachable
 from tests.e2e import rights, webhooks
 from tests.e2e.conftest import ROOT, Kubectl, free_ports, start
 from tests.watcher import specs
+from tests.watcher.simulator import until
 from tests.watcher.specs import A100, planned, workload
 from tests.watcher.stage import Replica, Stage, play
 from webhook.certificates import folder
@@ -183,3 +185,46 @@ def test_the_webhook_uses_every_right_and_needs_no_other(
     roles = rights.granted(things)
     assert rights.refused(tmp_path, frame.WEBHOOK) == []
     assert sorted(roles - rights.used(tmp_path, frame.WEBHOOK, roles)) == []
+
+
+def test_after_a_change_of_provisioning_a_person_deletes_the_old_nodes(
+    audited: Kubectl, tmp_path: Path
+) -> None:
+    """The watcher may not, says so on the Workspace, and lets go as soon as somebody has."""
+    things = list(access.watcher(frame.Settings(Fleet(provisioning="none"))))
+    account = rights.limited(audited, tmp_path, frame.WATCHER, frame.NAMESPACE, things)
+
+    async def scene(stage: Stage) -> None:
+        workspace = planned("phi", stage.namespace)
+        await stage.apply(workspace, workload(workspace))
+        before = await stage.watcher()
+        await stage.until_ready("phi")
+        await before.stop()
+        stage.replicas.clear()
+
+        stage.fleet = specs.fleet_of("none")
+        await stage.simulator.add_node("mine", A100, 1, apps="phi")
+        replanned = planned("phi", stage.namespace, provisioning="none")
+        await stage.apply(replanned, workload(replanned))
+        await stage.watcher(account, namespace=frame.NAMESPACE, name=frame.WATCHER)
+
+        async def told() -> bool:
+            found = (await stage.client.list(resources.EVENTS, namespace=stage.namespace)).items
+            return any("nodeclaims" in one["note"] and "forbidden" in one["note"] for one in found)
+
+        await until(told, "an event says what is forbidden")
+        await asyncio.sleep(5)
+        tries = [right for right, _ in rights.asked(tmp_path, frame.WATCHER) if right.verb == "delete"]
+        assert len(tries) < 20, "it tries again and again without a pause"
+        (claim,) = await stage.claims()
+        assert labels.FINALIZER in (await stage.workspace("phi"))["metadata"]["finalizers"]
+
+        await stage.client.delete(resources.NODE_CLAIMS, claim["metadata"]["name"])
+        await stage.until_no_claims()
+
+        async def free() -> bool:
+            return labels.FINALIZER not in (await stage.workspace("phi"))["metadata"].get("finalizers", [])
+
+        await until(free, "the finalizer is gone")
+
+    play(audited.kubeconfig, scene)
