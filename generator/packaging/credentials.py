@@ -132,7 +132,10 @@ class Login(httpx.Auth):
             return
         scheme, _, rest = response.headers.get("www-authenticate", "").partition(" ")
         if scheme.lower() == "bearer":
-            answer = yield self._token_request(dict(_PARAMETER.findall(rest)))
+            asked = self._token_request(dict(_PARAMETER.findall(rest)))
+            if asked.url.scheme != "https" and request.url.scheme == "https":
+                raise PackagingError(f"{self.host} wants the login sent to {asked.url.host} without TLS")
+            answer = yield asked
             self.header = f"Bearer {_token(answer)}"
         elif scheme.lower() == "basic" and self.credentials is not None and self.credentials.user:
             self.header = self.credentials.basic

@@ -7,8 +7,11 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
+from generator.packaging.credentials import Credentials, Login
+from generator.packaging.errors import PackagingError
 from serving.weights import addresses, files
 from serving.weights.download import Patience
 from serving.weights.errors import MissingWeights, WeightsError
@@ -161,3 +164,18 @@ def test_a_link_to_a_secret_shows_nothing_of_it(tmp_path: Path) -> None:
     with pytest.raises(MissingWeights) as refused:
         files.must_be_gguf(link)
     assert "sk-" not in str(refused.value)
+
+
+def test_a_login_is_not_sent_without_tls_because_a_registry_says_so() -> None:
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(str(request.url))
+        challenge = 'Bearer realm="http://auth.example/token",service="r"'
+        return httpx.Response(401, headers={"WWW-Authenticate": challenge})
+
+    login = Login("r.example", "repository:m:pull", Credentials("a", "b"))
+    with httpx.Client(auth=login, transport=httpx.MockTransport(answer)) as client:
+        with pytest.raises(PackagingError, match="without TLS"):
+            client.get("https://r.example/v2/")
+    assert seen == ["https://r.example/v2/"]
