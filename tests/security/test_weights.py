@@ -175,7 +175,9 @@ def test_a_login_is_not_sent_without_tls_because_a_registry_says_so() -> None:
         return httpx.Response(401, headers={"WWW-Authenticate": challenge})
 
     login = Login("r.example", "repository:m:pull", Credentials("a", "b"))
-    with httpx.Client(auth=login, transport=httpx.MockTransport(answer)) as client:
-        with pytest.raises(PackagingError, match="without TLS"):
-            client.get("https://r.example/v2/")
+    with (
+        httpx.Client(auth=login, transport=httpx.MockTransport(answer)) as client,
+        pytest.raises(PackagingError, match="without TLS"),
+    ):
+        client.get("https://r.example/v2/")
     assert seen == ["https://r.example/v2/"]
