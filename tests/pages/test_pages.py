@@ -93,6 +93,12 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in [_anchor(title) for title in titles], f"{target}#{anchor} in {blocks.name(page)}"
 
 
+@pages
+def test_tests_that_a_page_names_are_there(page: Path) -> None:
+    for name in re.findall(r"`(tests/[\w/.]+)`", page.read_text()):
+        assert (ROOT / name).exists(), f"{name} in {blocks.name(page)}"
+
+
 def test_the_tests_see_through_a_page_that_lies(tmp_path: Path) -> None:
     page = ROOT / "docs" / "lies.md"
     text = (
