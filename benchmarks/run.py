@@ -1,4 +1,4 @@
-"""Every benchmark of the command line, one after the other: `make bench`.
+"""Every benchmark of the command line and of the webhook, one after the other: `make bench`.
 
 Seconds depend on the machine; the ratios, taken in one run, are what a change is judged by.
 """
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = ("render_cold.py", "render_unchanged.py", "check.py")
+BENCHMARKS = ("render_cold.py", "render_unchanged.py", "check.py", "admission.py")
 
 
 def main() -> int:

@@ -28,6 +28,7 @@ from webhook.folders import FolderSource
 from webhook.metrics import Metrics
 from webhook.selfcheck import call_myself
 from webhook.traffic import Traffic
+from webhook.verdicts import Memory
 
 if TYPE_CHECKING:
     import socket
@@ -123,6 +124,7 @@ class _Serving:
         self._stop = stop
         self._state = State(traffic, metrics)
         self._tls = LiveTls()
+        self._memory = Memory()
         self._source = _source(settings, self._tls, metrics)
 
     async def run(self, places: list[socket.socket]) -> int:
@@ -204,6 +206,7 @@ class _Serving:
             catalog=self._configuration.catalog,
             fleet=self._configuration.fleet,
             workspaces=self._source.workspaces,
+            memory=self._memory,
         )
 
     def _count(self) -> float:

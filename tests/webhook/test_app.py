@@ -27,7 +27,8 @@ JSON = {"Content-Type": "application/json"}
 
 def _with_client(scene: Callable[[httpx.AsyncClient], Coroutine[Any, Any, None]]) -> None:
     async def run() -> None:
-        made = app.create(app.Admissions(context, Metrics(), Traffic()))
+        within = context()
+        made = app.create(app.Admissions(lambda: within, Metrics(), Traffic()))
         transport = httpx.ASGITransport(app=made)
         async with httpx.AsyncClient(transport=transport, base_url="https://webhook") as client:
             await scene(client)
