@@ -36,6 +36,7 @@ pages = pytest.mark.parametrize("page", PAGES, ids=blocks.name)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 @pages
 def test_what_a_page_shows_works_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
     terminal = shell.Shell(tmp_path)

@@ -17,7 +17,7 @@ from tests.pages.blocks import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PHONE_PIXELS = 390
 
@@ -58,7 +58,6 @@ def test_every_picture_says_what_it_shows(site: Path) -> None:
             assert len(found[1]) > 20, picture
 
 
-@pytest.mark.timeout(300)
 def test_no_page_scrolls_sideways_on_a_phone(site: Path, tmp_path: Path) -> None:
     pages = [page for page in sorted(site.rglob("*.html")) if page.name != "404.html"]
     assert len(pages) > 30
