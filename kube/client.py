@@ -19,7 +19,7 @@ from kube.errors import ApiError, NotFound, TooManyRequests, Unreachable, from_s
 from kube.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from pathlib import Path
 
     from kube.resources import Resource
@@ -86,9 +86,9 @@ class Client:
 
     async def list(
         self, resource: Resource, *, namespace: str | None = None,
-        labels: str | None = None, fields: str | None = None,
+        labels: str | None = None, fields: str | None = None, keep: Callable[[Object], Object] | None = None,
     ) -> Listing:  # fmt: skip
-        """Return every object, page by page; the version is that of all pages."""
+        """Return every object, page by page, reduced by `keep`; the version is that of all pages."""
         params = {"limit": str(PAGE), **_selectors(labels, fields)}
         items: list[Object] = []
         while True:
@@ -97,7 +97,7 @@ class Client:
                 # A list's items leave out what the list says once.
                 item.setdefault("apiVersion", resource.api_version)
                 item.setdefault("kind", resource.kind)
-                items.append(item)
+                items.append(item if keep is None else keep(item))
             metadata = page.get("metadata") or {}
             if not metadata.get("continue"):
                 return Listing(items, str(metadata.get("resourceVersion") or ""))

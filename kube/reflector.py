@@ -166,7 +166,9 @@ class Reflector:
         return 0.05 * random.random() if isinstance(error, Gone) and attempt == 1 else pause(attempt, error)
 
     async def _list(self) -> str:
-        listing = await self._client.list(self.resource, namespace=self._namespace, labels=self._labels)
+        listing = await self._client.list(
+            self.resource, namespace=self._namespace, labels=self._labels, keep=self._transform
+        )
         self.served = True
         self.heard_at = time.monotonic()
         self._fill(listing.items)
@@ -194,13 +196,12 @@ class Reflector:
             async for event in events:
                 self.heard_at = time.monotonic()
                 if event.type == "DELETED":
-                    self._drop(key_of(event.object), event.object)
+                    self._drop(key_of(event.object), self._transform(event.object))
                 elif event.type in ("ADDED", "MODIFIED"):
-                    self._put(key_of(event.object), event.object)
+                    self._put(key_of(event.object), self._transform(event.object))
                 yield _version(event.object) or version
 
     def _put(self, key: Key, thing: Object) -> None:
-        thing = self._transform(thing)
         old = self.store.get(key)
         if old is not None and _uid(old) != _uid(thing):
             # Deleted and made again while we looked away: both are told.
@@ -212,7 +213,7 @@ class Reflector:
     def _drop(self, key: Key, last: Object | None) -> None:
         old = self.store.discard(key)
         if old is not None:
-            self._tell(Change("DELETED", key, self._transform(last) if last else old, old))
+            self._tell(Change("DELETED", key, last or old, old))
 
     def _tell(self, change: Change) -> None:
         if self._on_event is not None:

@@ -6,37 +6,41 @@ none of that is read here, and left out it neither fills the memory nor wakes an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from berth import labels
 from kube.objects import items, mapping
-from kube.reflector import trim
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from kube.client import Object
 
+_NOTES = (labels.SERVER_DIGEST, labels.INDEX, labels.ATTEMPT)
 _CONDITION = ("type", "status", "reason", "message", "lastTransitionTime")
 
 
 def claim(thing: Object) -> Object:
-    """Keep all of a claim but the time of its pods' last event."""
-    if isinstance(thing.get("status"), dict):
-        thing["status"].pop("lastPodEventTime", None)
-    return trim(thing)
+    """Keep whose a claim is, what it asks for, and how far it is."""
+    spec, status = mapping(thing.get("spec")), mapping(thing.get("status"))
+    asked = [one for one in items(spec.get("requirements")) if one.get("key") == labels.INSTANCE_TYPE]
+    return {
+        **_head(thing),
+        "spec": {"requirements": asked, **_only(spec, ("resources",))},
+        "status": {**_only(status, ("nodeName", "providerID")), "conditions": _conditions(status)},
+    }
 
 
 def node(thing: Object) -> Object:
-    """Keep a node's labels, taints, conditions and amounts."""
+    """Keep a node's labels, conditions and GPUs, and whether pods may come."""
     status, spec = mapping(thing.get("status")), mapping(thing.get("spec"))
+    gpus = _only(mapping(status.get("allocatable")), (labels.GPU_RESOURCE,))
     return {
         **_head(thing),
-        "spec": _only(spec, ("providerID", "taints", "unschedulable")),
-        "status": {
-            **_only(status, ("capacity", "allocatable")),
-            "conditions": [_only(one, _CONDITION) for one in items(status.get("conditions"))],
-        },
+        "spec": _only(spec, ("providerID", "unschedulable")),
+        "status": {"allocatable": gpus, "conditions": _conditions(status)},
     }
 
 
@@ -45,7 +49,7 @@ def pod(thing: Object) -> Object:
     spec, status = mapping(thing.get("spec")), dict(mapping(thing.get("status")))
     for unread in ("hostIP", "hostIPs", "podIP", "podIPs", "qosClass"):
         status.pop(unread, None)
-    status["conditions"] = [_only(one, _CONDITION) for one in items(status.get("conditions"))]
+    status["conditions"] = _conditions(status)
     return {**_head(thing), "spec": _only(spec, ("nodeName",)), "status": status}
 
 
@@ -53,7 +57,7 @@ def workload(thing: Object) -> Object:
     """Keep how many a workload wants and has, and which selector is its own."""
     spec, status = mapping(thing.get("spec")), dict(mapping(thing.get("status")))
     # Deployments and StatefulSets write the time of their last look as well.
-    status["conditions"] = [_only(one, _CONDITION) for one in items(status.get("conditions"))]
+    status["conditions"] = _conditions(status)
     kept = _only(spec, ("replicas", "selector", "serviceName"))
     return {**_head(thing), "spec": kept, "status": status}
 
@@ -75,11 +79,25 @@ def _head(thing: Object) -> Object:
     metadata = thing["metadata"]
     kept = _only(metadata, ("name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp"))
     kept.update(_only(metadata, ("deletionTimestamp", "labels", "ownerReferences")))
-    digest = mapping(metadata.get("annotations")).get(labels.SERVER_DIGEST)
-    if digest is not None:
-        kept["annotations"] = {labels.SERVER_DIGEST: digest}
+    if "labels" in kept:
+        kept["labels"] = {key: sys.intern(value) for key, value in kept["labels"].items()}
+    notes = _only(mapping(metadata.get("annotations")), _NOTES)
+    if notes:
+        kept["annotations"] = notes
     return {"apiVersion": thing["apiVersion"], "kind": thing["kind"], "metadata": kept}
 
 
-def _only(thing: Mapping[str, object], keys: Iterable[str]) -> Object:
+def _conditions(status: Mapping[str, Any]) -> list[Object]:
+    """Return the conditions; thousands are alike, and are one object."""
+    return [
+        _condition(*(str(one.get(key, "")) for key in _CONDITION)) for one in items(status.get("conditions"))
+    ]
+
+
+@lru_cache(maxsize=8192)
+def _condition(*values: str) -> Object:
+    return {key: sys.intern(value) for key, value in zip(_CONDITION, values, strict=True) if value}
+
+
+def _only(thing: Mapping[str, Any], keys: Iterable[str]) -> Object:
     return {key: thing[key] for key in keys if key in thing}

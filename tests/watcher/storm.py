@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from berth.labels import ATTEMPT
 from kube import resources
 from kube.errors import ApiError, NotFound
 from tests.watcher.audit import Audit, nodes_of, owner
@@ -29,6 +30,7 @@ NAMES = ("a", "b", "c", "d")
 CONSTANT = ("a", "b")
 """Their specs never change while they live, so the audit can be strict about them."""
 CAPACITY = ("InsufficientCapacity", "all requested instance types were unavailable during launch")
+LEASE, OTHER_LEASE = "watcher", "watcher-of-its-own"
 STEP_S = 0.06
 
 
@@ -59,8 +61,11 @@ class Storm:
                     await self._step()
                     await asyncio.sleep(self.dice.uniform(0, 2 * STEP_S))
                 await self._calm()
-                await self._converge()
-                await self._clean()
+                try:
+                    await self._converge()
+                    await self._clean()
+                except AssertionError as error:
+                    raise AssertionError(f"{error}\n{await self._story()}") from None
             finally:
                 for replica in [*self.stage.replicas]:
                     await self._end(replica, crash=False)
@@ -72,6 +77,7 @@ class Storm:
         moves: list[tuple[int, Callable[[], Awaitable[None]]]] = [
             (14, self._commit), (4, self._remove), (6, self._storm), (4, self._sun), (8, self._lose_node),
             (3, self._refuse), (7, self._allow), (2, self._restart), (2, self._crash), (1, self._second),
+            (2, self._split),
             (8, self._time), (1, self._silence), (2, self._deaf),
         ]  # fmt: skip
         move = self.dice.choices([move for _, move in moves], [weight for weight, _ in moves])[0]
@@ -150,24 +156,33 @@ class Storm:
 
     async def _second(self) -> None:
         """A second replica comes, or goes."""
-        if len(self.stage.replicas) > 1:
-            await self._end(self.stage.replicas[0], crash=self.dice.random() < 0.5)
+        ours = [one for one in self.stage.replicas if one.watcher.leader._name == LEASE]
+        if len(ours) > 1:
+            await self._end(ours[0], crash=self.dice.random() < 0.5)
         else:
             await self._replica()
 
+    async def _split(self) -> None:
+        """Two lead at once, as if the lease were of no use; or the second leader goes."""
+        others = [one for one in self.stage.replicas if one.watcher.leader._name != LEASE]
+        if others:
+            await self._end(others[0], crash=self.dice.random() < 0.5)
+        else:
+            await self._replica(OTHER_LEASE)
+
     async def _replace(self, *, crash: bool) -> None:
-        await self._end(self.dice.choice(self.stage.replicas), crash=crash)
-        await self._replica()
+        replica = self.dice.choice(self.stage.replicas)
+        await self._end(replica, crash=crash)
+        await self._replica(replica.watcher.leader._name)
 
     async def _end(self, replica: Replica, *, crash: bool) -> None:
         self.stage.replicas.remove(replica)
         await (replica.crash() if crash else replica.stop())
 
-    async def _replica(self) -> None:
+    async def _replica(self, lease: str = LEASE) -> None:
         self.done["replicas"] += 1
-        await self.stage.watcher(
-            self.kubeconfig, identity=f"replica-{self.seed}-{self.done['replicas']}", timeout_s=2, lease_s=1.0
-        )
+        identity = f"replica-{self.seed}-{self.done['replicas']}"
+        await self.stage.watcher(self.kubeconfig, name=lease, identity=identity, timeout_s=2, lease_s=1.0)
 
     async def _calm(self) -> None:
         self.weather.probability = 0.0
@@ -199,13 +214,34 @@ class Storm:
                 return False
         return sum(by_uid.values()) == sum(count for count, _ in self.wanted.values())
 
+    async def _story(self) -> str:
+        """What is there, for a failure's message."""
+        lines = [f"git: {self.wanted}"]
+        for kind in (resources.WORKSPACES, *CLAIMS, resources.NODES):
+            for one in await self.stage.simulator.all(kind):
+                meta = one["metadata"]
+                told = {each["type"]: each["status"] for each in one.get("status", {}).get("conditions", [])}
+                kept = (
+                    meta.get("finalizers"),
+                    meta.get("deletionTimestamp"),
+                    meta.get("annotations", {}).get(ATTEMPT),
+                )
+                lines.append(f"{kind.kind} {meta['name']} {kept} {told} {one.get('status', {}).get('nodes')}")
+        for replica in self.stage.replicas:
+            term = replica.watcher.term
+            queue = (len(term.queue), term.queue.working, term.queue._due) if term is not None else None
+            lines.append(
+                f"{replica.watcher.leader._name}: leads {replica.watcher.leader.leading}, queue {queue}"
+            )
+        return "\n".join(lines)
+
     async def _clean(self) -> None:
         """Git takes everything back, and nothing stays."""
         for name in sorted(self.wanted):
             await self.stage.delete(name)
 
-        async def nothing() -> bool:
-            kinds = (resources.WORKSPACES, *CLAIMS, resources.NODES)
-            return not [one for kind in kinds for one in await self.stage.simulator.all(kind)]
+        await until(self._nothing, f"seed {self.seed}: nothing is left", 60)
 
-        await until(nothing, f"seed {self.seed}: nothing is left", 60)
+    async def _nothing(self) -> bool:
+        kinds = (resources.WORKSPACES, *CLAIMS, resources.NODES)
+        return not [one for kind in kinds for one in await self.stage.simulator.all(kind)]

@@ -73,7 +73,7 @@ def test_a_kubelets_heartbeat_is_no_change_and_a_lost_gpu_is_one() -> None:
         condition = {"type": "Ready", "status": "True", "lastHeartbeatTime": beat, "lastTransitionTime": "t"}
         status = {
             "conditions": [condition],
-            "capacity": {"nvidia.com/gpu": gpus},
+            "allocatable": {"nvidia.com/gpu": gpus},
             "images": [{"names": [beat]}],
         }
         metadata = {"name": "n", "resourceVersion": beat, "annotations": {"last": beat}}
