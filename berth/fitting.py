@@ -24,6 +24,8 @@ DEFAULT_PARALLEL = 4
 """Slots served at once; four keep a GPU busy while each still gets a useful context."""
 MOST_NODES_PER_REPLICA = 8
 """More would put a network hop between a handful of layers; no published model needs it."""
+MEASUREMENTS = 4_096
+"""Remembered at once: some thirty MiB, which a program that runs for good has to live within."""
 SMALLEST_CONTEXT = 256
 """Tokens per slot; the engine pads contexts to multiples of it."""
 
@@ -143,7 +145,7 @@ class Fit:
         return self.instance.gpu_count // self.gpus if self.nodes == 1 else 0
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=MEASUREMENTS)
 def measure(demand: Demand, instance: InstanceType, gpus: int, context_size: int) -> Fit:
     """Return what a replica takes on `gpus` GPUs, whether it fits or not."""
     memory = engine.footprint(
@@ -179,7 +181,7 @@ def _counts(demand: Demand, instance: InstanceType, most_nodes: int) -> list[int
     ]
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def fewest(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> int | None:
     """Return a number of GPUs below which a replica fits for certain nowhere; None where it never fits."""
     context = demand.wanted_context
@@ -187,7 +189,7 @@ def fewest(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> int |
     return next((gpus for gpus in counts if not too_much(demand, instance, gpus, context)), None)
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=8_192)
 def smallest(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> Fit | None:
     """Return a replica on the fewest GPUs that hold it; None where none do."""
     context = demand.wanted_context

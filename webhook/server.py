@@ -14,6 +14,7 @@ import gc
 import logging
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import uvloop
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 EXIT_PORT, EXIT_CONFIGURATION, EXIT_CERTIFICATES = 71, 78, 73
 _SELF_CALL_SECONDS = 0.3
 _LAST_SECONDS = 15.0
+_COLLECT_SECONDS, _IDLE_SECONDS = 600.0, 1.0
+"""Between two looks for garbage that is old, and without a request before one."""
 
 
 class State:
@@ -197,9 +200,13 @@ class _Serving:
             log.warning("somebody still calls; the port closes anyway")
 
     async def _refresh(self) -> None:
+        collect = time.monotonic() + _COLLECT_SECONDS
         while True:
             await asyncio.sleep(self._settings.poll_s)
             await asyncio.to_thread(self._configuration.refresh)
+            if time.monotonic() > collect and self._traffic.quiet_s > _IDLE_SECONDS:
+                gc.collect()
+                collect = time.monotonic() + _COLLECT_SECONDS
 
     def _context(self) -> Context:
         return Context(
@@ -263,11 +270,12 @@ def _why(done: Iterable[asyncio.Task[Any]]) -> int:
 def spare_the_collector() -> None:
     """The catalogue stays for good, and what a plan takes meanwhile is freed by itself.
 
-    Looking through both again and again took half of the planner's time.
+    Looking through both again and again took half of the planner's time. The oldest generation is looked
+    through when nobody waits; see `_refresh`.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(50_000, 5, 1_000)
     # A plan is worked out beside the event loop, which is to get its turn soon.
     sys.setswitchinterval(0.001)
 

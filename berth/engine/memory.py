@@ -67,7 +67,7 @@ def footprint(layout: Layout, settings: Settings, overhead: Overhead | None = No
     return _footprint(_Same(layout), settings, overhead)
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=2_048)
 def _footprint(same: _Same, settings: Settings, overhead: Overhead | None) -> plans.Memory:
     layout = same.layout
     weights, cache, compute, batch = _engine(same, settings)
@@ -103,7 +103,7 @@ def least(layout: Layout, settings: Settings, overhead: Overhead | None = None) 
     return _least(_Same(layout), settings, overhead)
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def _least(same: _Same, settings: Settings, overhead: Overhead | None) -> int:
     weights, cache, batch = _given(same, settings)
     extra = overhead.bytes(same.layout, batch) if overhead is not None else 0
@@ -111,7 +111,7 @@ def _least(same: _Same, settings: Settings, overhead: Overhead | None) -> int:
     return max(held[: settings.gpus] or held) + extra
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=4_096)
 def _given(same: _Same, settings: Settings) -> tuple[list[int], list[int], Batch]:
     """Weights and cache by device, which are simply counted."""
     check_settings(same.layout, settings)
@@ -126,7 +126,7 @@ def _given(same: _Same, settings: Settings) -> tuple[list[int], list[int], Batch
     return weights, _cache(same.layout, batch, placement), batch
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=2_048)
 def _engine(same: _Same, settings: Settings) -> tuple[list[int], list[int], list[int], Batch]:
     """Weights, cache and compute buffers by device, which no GPU model changes."""
     if settings.adapters:
@@ -208,7 +208,7 @@ def largest_context(
     return low * PADDING
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2_048)
 def _weights(same: _Same, placement: Placement) -> list[int]:
     return weights_by_device(same.layout, placement)
 
