@@ -3,9 +3,9 @@
 
     python benchmarks/kopf_operator.py --kubeconfig FILE --port PORT
 
-It runs in a Python of its own, with kopf, pydantic, PyYAML and orjson. Events of Workspaces, claims and nodes
-lead to the Workspace, and what is decided is written with aiohttp, which kopf brings. Nothing here survives a
-lost answer, a stale copy or a second replica.
+It runs in a Python of its own, with kopf, pydantic, PyYAML and orjson. Indices hold Workspaces, claims and
+nodes, events of all three lead to the Workspace, and what is decided is written with aiohttp, which kopf
+brings. It writes no Events, and nothing here survives a lost answer, a stale copy or a second replica.
 """
 
 from __future__ import annotations
@@ -34,78 +34,85 @@ from watcher import rails, reconcile
 from watcher.world import AddFinalizer, Create, Delete, PatchStatus, RemoveFinalizer, Snapshot
 
 SERVED = {"nodeclaim": "karpenter.sh/v1", "machine": "karpenter.sh/v1alpha5", "nodepool": "karpenter.sh/v1"}
-CLAIMS, NODES = "/apis/karpenter.sh/v1/nodeclaims", "/api/v1/nodes"
+CLAIMS = "/apis/karpenter.sh/v1/nodeclaims"
 FLEET = Fleet()
 RAILS = rails.of(FLEET, catalog.load())
-workspaces: dict[str, dict[str, Any]] = {}
-claims: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+newer: dict[str, dict[str, Any]] = {}
+"""Workspaces as the API server answered our own writes."""
 owner_of_node: dict[str, str] = {}
-nodes: dict[str, dict[str, Any]] = {}
 locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 counts: Counter[str] = Counter()
 passes: Counter[str] = Counter()
 session: aiohttp.ClientSession
 
 
+def plain(body: Any) -> dict[str, Any]:
+    return json.loads(json.dumps(dict(body)))
+
+
+@kopf.index("kaito.sh", "v1beta1", "workspaces")
+def workspaces(body: Any, **_: Any) -> dict[str, Any]:
+    newer.pop(body["metadata"]["uid"], None)
+    return {body["metadata"]["uid"]: plain(body)}
+
+
+@kopf.index("karpenter.sh", "v1", "nodeclaims")
+def claims(body: Any, **_: Any) -> dict[str, Any]:
+    uid = body["metadata"].get("labels", {}).get(labels.WORKSPACE_UID, "")
+    owner_of_node[body.get("status", {}).get("nodeName", "")] = uid
+    return {uid: plain(body)}
+
+
+@kopf.index("v1", "nodes")
+def nodes(body: Any, **_: Any) -> dict[str, Any]:
+    return {body["metadata"]["name"]: plain(body)}
+
+
 @kopf.on.event("kaito.sh", "v1beta1", "workspaces")
-async def on_workspace(event: Any, body: Any, **_: Any) -> None:
-    uid = body["metadata"]["uid"]
-    if event["type"] == "DELETED":
-        workspaces.pop(uid, None)
-        return
-    workspaces[uid] = json.loads(json.dumps(dict(body)))
-    await one_pass(uid)
+async def on_workspace(body: Any, **given: Any) -> None:
+    await one_pass(body["metadata"]["uid"], given)
 
 
 @kopf.on.event("karpenter.sh", "v1", "nodeclaims")
-async def on_claim(event: Any, body: Any, **_: Any) -> None:
-    uid, name = body["metadata"].get("labels", {}).get(labels.WORKSPACE_UID), body["metadata"]["name"]
-    if uid is None:
-        return
-    claims[uid][name] = json.loads(json.dumps(dict(body)))
-    owner_of_node[claims[uid][name].get("status", {}).get("nodeName", "")] = uid
-    if event["type"] == "DELETED":
-        claims[uid].pop(name)
-    await one_pass(uid)
+async def on_claim(body: Any, **given: Any) -> None:
+    await one_pass(body["metadata"].get("labels", {}).get(labels.WORKSPACE_UID, ""), given)
 
 
 @kopf.on.event("v1", "nodes")
-async def on_node(body: Any, **_: Any) -> None:
-    name = body["metadata"]["name"]
-    nodes[name] = json.loads(json.dumps(dict(body)))
-    if name in owner_of_node:
-        await one_pass(owner_of_node[name])
+async def on_node(body: Any, **given: Any) -> None:
+    await one_pass(owner_of_node.get(body["metadata"]["name"], ""), given)
 
 
-async def one_pass(uid: str) -> None:
+async def one_pass(uid: str, given: Any) -> None:
     """Decide and write, one pass at a time for each Workspace."""
     async with locks[uid]:
-        workspace = workspaces.get(uid)
-        if workspace is None:
+        known = next(iter(given["workspaces"].get(uid, ())), None)
+        if known is None:
             return
         passes[uid] += 1
-        own = tuple(claims[uid].values())
+        workspace = newer.get(uid, known)
+        own = tuple(given["claims"].get(uid, ()))
         names = [one.get("status", {}).get("nodeName", "") for one in own]
-        there = tuple(nodes[name] for name in names if name in nodes)
+        there = tuple(node for name in names for node in given["nodes"].get(name, ()))
         snapshot = Snapshot(workspace, claims=own, nodes=there, served=SERVED, live=True)
         for step in reconcile.decide(snapshot, FLEET, RAILS, datetime.now(UTC)).actions:
             counts[type(step).__name__] += 1
             match step:
                 case Create(_, claim):
-                    claims[uid][claim["metadata"]["name"]] = await send("POST", CLAIMS, claim)
+                    await send("POST", CLAIMS, claim)
                 case Delete(_, name, _):
                     await send("DELETE", f"{CLAIMS}/{name}", {})
                 case AddFinalizer() | RemoveFinalizer():
                     wanted = [labels.FINALIZER] if isinstance(step, AddFinalizer) else []
-                    await patch(uid, {"metadata": {"finalizers": wanted}}, "")
+                    await patch(workspace, {"metadata": {"finalizers": wanted}}, "")
                 case PatchStatus(status):
-                    await patch(uid, {"status": status}, "/status")
+                    await patch(workspace, {"status": status}, "/status")
 
 
-async def patch(uid: str, body: Any, where: str) -> None:
-    own = workspaces[uid]["metadata"]
+async def patch(workspace: dict[str, Any], body: Any, where: str) -> None:
+    own = workspace["metadata"]
     path = f"/apis/kaito.sh/v1beta1/namespaces/{own['namespace']}/workspaces/{own['name']}{where}"
-    workspaces[uid] = await send("PATCH", path, body)
+    newer[own["uid"]] = await send("PATCH", path, body)
 
 
 async def send(method: str, path: str, body: Any) -> Any:

@@ -112,7 +112,7 @@ class Program:
 
 def ours(kubeconfig: Path, folder: Path) -> Program:
     """Start the watcher."""
-    return _start([sys.executable, "-m", "watcher", "--namespace", NAMESPACE, "--lease-seconds", "5",
+    return _start([sys.executable, "-m", "watcher", "--namespace", NAMESPACE,
                    "--kubeconfig", str(kubeconfig), "--host", "127.0.0.1"], folder, "watcher")  # fmt: skip
 
 
@@ -324,7 +324,7 @@ async def run(kubeconfig: Path, folder: Path, given: argparse.Namespace) -> dict
         finally:
             program.end()
         found["berth"] = await bench.measure(ours, kubeconfig, folder)
-        print(f"berth: {found['berth']}", flush=True)
+        report(found)
         if given.kopf:
             found["kopf"] = await bench.measure(theirs(given.kopf), kubeconfig, folder)
     finally:
