@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Kubectl
 
+# A client that is cut off while it connects leaves its socket to the garbage collector.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
 LEASE_S = 1.0
 
 

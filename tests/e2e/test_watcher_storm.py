@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Kubectl
 
+# A client that is cut off while it connects leaves its socket to the garbage collector.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
 STEPS = int(os.environ.get("BERTH_TEST_STEPS", "200"))
 PER_RUN = 100
 SEED = os.environ.get("BERTH_TEST_SEED")
