@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 2.0
 STOP_SECONDS = 90
-"""What the watcher's pods may take to end; their grace is shorter."""
+"""What the pods may take to end; their grace is shorter."""
 _CONFIGURATIONS = ("validatingwebhookconfiguration", "mutatingwebhookconfiguration")
 _CLAIMS = ("nodeclaims.karpenter.sh", "machines.karpenter.sh")
-_NOBODYS = ("kube-root-ca.crt",)
-"""ConfigMaps that every namespace has."""
+_NOBODYS = ("kube-root-ca.crt", "openshift-service-ca.crt", "istio-ca-root-cert")
+"""ConfigMaps that controllers put into every namespace."""
 _TOOLS = {"argocd.argoproj.io/tracking-id": "Argo CD", "kustomize.toolkit.fluxcd.io/name": "Flux"}
 _LAST = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 """What running programs still use."""
@@ -68,8 +68,11 @@ class Removal:
         self._stop_watcher()
         self._take_finalizers()
         self.say("4. everything else of the platform")
-        for things in self._rest():
-            self._do("delete", *things, "--namespace", self.namespace, "--ignore-not-found")
+        programs, accounts = self._rest()
+        self._do("delete", *programs, "--namespace", self.namespace, "--ignore-not-found")
+        # Its last words, that it is gone, need its account.
+        self._until_ended(frame.WEBHOOK)
+        self._do("delete", *accounts, "--namespace", self.namespace, "--ignore-not-found")
         self._namespace_if_empty()
         self._tell_what_stays()
         return 0
@@ -129,10 +132,11 @@ class Removal:
         except NotFound:
             return
         self._do("scale", "deployment", frame.WATCHER, "--replicas=0", *own)
-        pods = f"--selector={labels.NAME}={frame.WATCHER}"
-        self._do(
-            "wait", "pods", pods, *own, "--for=delete", f"--timeout={STOP_SECONDS}s", wait_s=STOP_SECONDS
-        )
+        self._until_ended(frame.WATCHER)
+
+    def _until_ended(self, component: str) -> None:
+        pods = ("pods", f"--selector={labels.NAME}={component}", "--namespace", self.namespace)
+        self._do("wait", *pods, "--for=delete", f"--timeout={STOP_SECONDS}s", wait_s=STOP_SECONDS)
 
     def _take_finalizers(self) -> None:
         for one in self._workspaces():
