@@ -108,7 +108,7 @@ def write(found: Import, out: Path) -> list[str]:
     return written
 
 
-def _object(piece: Piece | Unread, sets: set[tuple[Any, Any]]) -> Brought:
+def _object(piece: Piece | Unread, sets: set[tuple[str | None, str | None]]) -> Brought:
     if isinstance(piece, Unread):
         return Brought(piece.source, "file", None, problems=(_problem(piece.reason, piece.fix),))
     data, kind = piece.data, _kind(piece)
@@ -119,7 +119,7 @@ def _object(piece: Piece | Unread, sets: set[tuple[Any, Any]]) -> Brought:
     if reason is not None:
         return replace(here, problems=(reason,))
     made = translation.inference_set(data) if kind == "InferenceSet" else translation.workspace(data)
-    file = repository.file_name(made.document.get("metadata") or {})
+    file = repository.file_name(made.document.get("metadata"))
     if file is None:
         fix = "give it a name that Kubernetes takes, and import again"
         return replace(here, problems=(_problem("its name makes no file name", fix),))
@@ -131,7 +131,7 @@ def _object(piece: Piece | Unread, sets: set[tuple[Any, Any]]) -> Brought:
 
 
 def _reason_to_leave(
-    kind: str, data: Any, metadata: dict[str, Any], sets: set[tuple[Any, Any]]
+    kind: str, data: Any, metadata: dict[str, Any], sets: set[tuple[str | None, str | None]]
 ) -> Problem | None:
     if not _of_kaito(data):
         return _problem("it is no object of KAITO's", severe=False)
@@ -144,7 +144,9 @@ def _reason_to_leave(
     if kind == labels.KIND and "tuning" in data and "inference" not in data:
         return _problem(*_TUNING)
     maker = translation.owner(data)
-    if maker is not None and (maker[0] != "InferenceSet" or (metadata.get("namespace"), maker[1]) in sets):
+    if maker is not None and (
+        maker[0] != "InferenceSet" or (_text(metadata.get("namespace")), maker[1]) in sets
+    ):
         return _problem(f"the {maker[0]} {code(maker[1])} made it; see there", severe=False)
     return None
 
@@ -206,10 +208,10 @@ def _of_kaito(data: Any) -> bool:
     return isinstance(version, str) and version.startswith(f"{labels.GROUP}/")
 
 
-def _identity(data: Any) -> tuple[Any, Any]:
+def _identity(data: Any) -> tuple[str | None, str | None]:
     metadata = data.get("metadata") if isinstance(data, dict) else None
     metadata = metadata if isinstance(metadata, dict) else {}
-    return metadata.get("namespace"), metadata.get("name")
+    return _text(metadata.get("namespace")), _text(metadata.get("name"))
 
 
 def _text(value: Any) -> str | None:

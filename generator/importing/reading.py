@@ -149,7 +149,9 @@ def _flat(data: Any) -> Iterator[Any]:
 
 def last_applied(metadata: dict[str, Any]) -> dict[str, Any]:
     """Return what somebody applied with kubectl, as the cluster keeps it; empty where it does not."""
-    text = (metadata.get("annotations") or {}).get("kubectl.kubernetes.io/last-applied-configuration")
+    annotations = metadata.get("annotations")
+    name = "kubectl.kubernetes.io/last-applied-configuration"
+    text = annotations.get(name) if isinstance(annotations, dict) else None
     try:
         found = json.loads(text) if isinstance(text, str) else None
     except ValueError:

@@ -38,8 +38,10 @@ def fleet_text(workspaces: Iterable[dict[str, Any]], catalog: Catalog) -> str:
     )
 
 
-def file_name(metadata: dict[str, Any]) -> str | None:
+def file_name(metadata: Any) -> str | None:
     """Return the file of a Workspace, None where its metadata makes no usable name."""
+    if not isinstance(metadata, dict):
+        return None
     parts = [metadata[key] for key in ("namespace", "name") if metadata.get(key) is not None]
     if metadata.get("name") is None or not all(isinstance(part, str) and _usable(part) for part in parts):
         return None

@@ -138,7 +138,8 @@ def _other_model(data: Object) -> Iterator[Problem]:
 def owner(data: Object) -> tuple[str, str] | None:
     """Return kind and name of KAITO's object that made this one, None where a person did."""
     metadata = _mapping(data, "metadata")
-    for reference in metadata.get("ownerReferences") or ():
+    references = metadata.get("ownerReferences")
+    for reference in references if isinstance(references, list) else ():
         if isinstance(reference, dict) and str(reference.get("apiVersion", "")).startswith(
             f"{labels.GROUP}/"
         ):

@@ -282,3 +282,61 @@ kind: ConfigMap
 metadata: {name: settings}
 data: {inference_config.yaml: "vllm: {}"}
 """
+
+
+ODD: list[Any] = [
+    None,
+    [],
+    {},
+    "text",
+    7,
+    True,
+    [[]],
+    {"a": None},
+    ["x", {"name": 3}],
+    "../../out",
+    "a/b",
+    "\u0000",
+]
+FIELDS = [
+    ("metadata",),
+    ("metadata", "name"),
+    ("metadata", "namespace"),
+    ("metadata", "annotations"),
+    ("metadata", "labels"),
+    ("metadata", "ownerReferences"),
+    ("resource",),
+    ("inference",),
+    ("inference", "preset"),
+    ("spec",),
+    ("spec", "template"),
+    ("spec", "replicas"),
+    ("spec", "template", "inference"),
+    ("kind",),
+]
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: ".".join(field))
+def test_odd_values_end_in_a_report_and_nothing_leaves_the_folder(
+    bring: Any, tmp_path: Path, field: tuple[str, ...]
+) -> None:
+    documents = []
+    for value in ODD:
+        for text in (WORKSPACE, INFERENCE_SET):
+            document = yaml.safe_load(text)
+            document["metadata"]["uid"] = "1"
+            place: Any = document
+            for part in field[:-1]:
+                place = place.get(part) or place.setdefault(part, {})
+            place[field[-1]] = value
+            documents.append(document)
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "odd.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}))
+    code, told = bring(source, "--out", tmp_path / "fleet")
+    assert code in (0, 1)
+    assert len(told["objects"]) == len(documents)
+    assert sorted(place.name for place in tmp_path.iterdir()) == ["fleet", "source"]
+    for one in told["objects"]:
+        if one["file"] is not None:
+            assert (tmp_path / "fleet" / one["file"]).resolve().is_relative_to(tmp_path / "fleet/workspaces")
