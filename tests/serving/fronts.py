@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 START_SECONDS = 90.0
 """A loaded machine takes long to load even a small model."""
-TIMEOUT_SECONDS = 100.0
+TIMEOUT_SECONDS = 200.0
+"""Many busy processes beside it make the engine, whose threads wait for each other, slow beyond measure."""
 
 
 @dataclass
