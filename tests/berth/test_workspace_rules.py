@@ -68,8 +68,8 @@ RULES: dict[str, Case] = {
         document(inference={"preset": {"name": "x"}, "adapters": [{"source": {"name": "a", "image": "b"}}]}),
         "inference.adapters[0].source.name",
         "nothing says how large the adapter `a` is, so no memory can be planned for it",
-        "add its file to `inference.llamacpp.adapters`: `- {name: a, file: a.gguf, size: BYTES}`; `berth package` "
-        "prints it",
+        "add its file to `inference.llamacpp.adapters`: `- {name: a, file: a.gguf, size: BYTES}`; "
+        "`berth package` prints it",
     ),
     "parts of a GPU": (
         resource(partition={"mode": "mig", "profile": "1g.10gb"}),
