@@ -28,9 +28,11 @@ def advanced(scene: Scene, kept: list[Claim]) -> dict[int, Entry]:
         if index in found:
             continue
         claim: Claim | None = by_name.get(entry.name) or going.get(index)
+        if claim is not None and claim.attempt < entry.attempt:
+            claim = None  # of an attempt before
         if claim is not None and not claim.terminating:
             continue  # too much, or outdated: it goes, and nothing is to be learnt from it
-        if claim is not None and claim.attempt >= entry.attempt:
+        if claim is not None:
             entry = entry.seen(claim)
         found[index] = entry.gone(claim, scene.reading.instance_types, scene.now) if entry.name else entry
     return found
@@ -46,16 +48,16 @@ def failed(scene: Scene, entry: Entry, claim: Claim) -> Entry:
 def slots(scene: Scene, used: set[int], entries: dict[int, Entry], missing: int) -> list[Entry]:
     """Return an entry for each missing node: those that failed before, then new ones.
 
-    An attempt's name was never used before, as far as anybody can see.
+    `used` are the indices of claims that stay for now. An attempt's name was never used before, as far as
+    anybody can see.
     """
     if missing <= 0:
         return []
     attempts: defaultdict[int, int] = defaultdict(int)
     for claim in scene.claims:
         attempts[claim.index] = max(attempts[claim.index], claim.attempt + 1)
-    occupied = used | {claim.index for claim in scene.claims if not claim.terminating} - set(entries)
     old = [entries[index] for index in sorted(entries) if index not in used][:missing]
-    indices = {entry.index for entry in old} | occupied
+    indices = {entry.index for entry in old} | used
     fresh = [index for index in range(len(indices) + missing) if index not in indices]
     first = scene.reading.instance_types[0]
     found = [*old, *(Entry(index) for index in fresh[: missing - len(old)])]

@@ -81,7 +81,8 @@ def plan(scene: Scene, held: Rails) -> Moves:
     kept = [claim for claim in kept if claim not in given_up]
     failed = {claim.index: attempts.failed(scene, entries[claim.index], claim) for claim in given_up}
     missing = scene.count - len(kept) - len(given) if way.kind is not None else 0
-    slots = attempts.slots(scene, {claim.index for claim in kept}, {**entries, **failed}, missing)
+    staying = {claim.index for claim in [*kept, *surplus, *outdated]}
+    slots = attempts.slots(scene, staying, {**entries, **failed}, missing)
     due = [entry for entry in slots if entry.retry_at is None or entry.retry_at <= scene.now]
     moves = Moves(
         way=way,
