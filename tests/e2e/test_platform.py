@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
+from berth.fleet import Fleet
 from generator import platform
 from generator.platform import frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.e2e.conftest import Kubectl
+    from berth.plans import Provisioning
+    from tests.e2e.conftest import Kubectl, Result
 
 CONFIGURATIONS = ("mutatingwebhookconfiguration", "validatingwebhookconfiguration")
 
@@ -30,6 +33,11 @@ def installed(kubectl: Kubectl) -> Iterator[Kubectl]:
     finally:
         for kind in CONFIGURATIONS:
             kubectl("delete", kind, frame.WEBHOOK, "--ignore-not-found")
+
+
+def apply(kubectl: Kubectl, things: list[Any]) -> Result:
+    text = "---\n".join(json.dumps(one) + "\n" for one in things)
+    return kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
 
 
 def held(wanted: Any, found: Any, place: str = "") -> list[str]:
@@ -51,6 +59,25 @@ def test_every_object_is_read_back_as_it_was_rendered(installed: Kubectl) -> Non
         space = ["-n", metadata["namespace"]] if "namespace" in metadata else []
         found = installed.get(wanted["kind"], metadata["name"], *space)
         assert held(wanted, found) == []
+
+
+@pytest.mark.parametrize("way", ["nodeclaim", "machine", "nodepool", "none"])
+def test_another_way_to_get_nodes_changes_the_watchers_rights_and_nothing_else(
+    installed: Kubectl, way: Provisioning
+) -> None:
+    settings = frame.Settings(Fleet(provisioning=way))
+    wanted = [one for one in platform.objects(settings) if one["metadata"]["name"] == frame.WATCHER]
+    try:
+        written = apply(installed, wanted)
+        assert written.out.count("serverside-applied") == len(wanted) == 9
+        for one in wanted:
+            space = ["-n", frame.NAMESPACE] if "namespace" in one["metadata"] else []
+            assert held(one, installed.get(one["kind"], frame.WATCHER, *space)) == []
+    finally:
+        apply(installed, platform.objects(frame.Settings()))
+    defaults = platform.objects(frame.Settings())
+    others = [one["kind"] for one in platform.objects(settings) if one not in defaults]
+    assert others == ([] if way == "nodeclaim" else ["ClusterRole"])
 
 
 @pytest.mark.parametrize("kind", CONFIGURATIONS)
