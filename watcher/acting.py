@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from watcher.world import Action
 
 Unanswered = dict[str, tuple[str, float]]
-LATE_S = 60.0
-"""A create without an answer may still arrive for so long: API servers give up a request after a minute."""
+"""By a claim's name: for which Workspace's uid, and when, a create got no answer."""
 
 
 class NameTaken(KubeError):
@@ -40,13 +39,13 @@ class NameTaken(KubeError):
 class Actor:
     """Writes for one term of leading; `check` raises when the lease is not ours for sure.
 
-    `unanswered` outlives the term: by a claim's name, for which Workspace's uid and when its create got no
-    answer, as long as the claim was not seen.
+    A create that got no answer may still arrive for `late_s` seconds: our own, and at the beginning of a term
+    those of whoever led before. So long no finalizer goes, or a claim could come after its Workspace is gone.
     """
 
     def __init__(
         self, client: Client, cache: Cache, recorder: Recorder, check: Callable[[], None],
-        metrics: Metrics, now: Callable[[], datetime], unanswered: Unanswered,
+        metrics: Metrics, now: Callable[[], datetime], late_s: float,
     ) -> None:  # fmt: skip
         self._client = client
         self._cache = cache
@@ -54,12 +53,19 @@ class Actor:
         self._check = check
         self._metrics = metrics
         self._now = now
-        self._unanswered = unanswered
+        self._late_s = late_s
+        self._began = time.monotonic()
+        self._unanswered: Unanswered = {}
+        self.inherited: frozenset[str] = frozenset()
+        """The uids of Workspaces that were there when the term began."""
 
-    def late_s(self, workspace: Object) -> float:
-        """For how many seconds a create for this Workspace may still arrive."""
-        times = [at for uid, at in self._unanswered.values() if uid == _uid(workspace)]
-        return max(0.0, max(times) + LATE_S - time.monotonic()) if times else 0.0
+    def wait_s(self, workspace: Object) -> float:
+        """Return for how many seconds a claim of this Workspace may still arrive."""
+        own = _uid(workspace)
+        times = [at for uid, at in self._unanswered.values() if uid == own]
+        if own in self.inherited:
+            times.append(self._began)
+        return max(0.0, max(times) + self._late_s - time.monotonic()) if times else 0.0
 
     async def act(self, workspace: Object, action: Action) -> Object:
         """Do one thing, and return the Workspace as it is then."""

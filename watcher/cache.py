@@ -111,6 +111,10 @@ class Cache:
         """Every Workspace."""
         return [key for key, _ in self._store(resources.WORKSPACES).items()]
 
+    def uids(self) -> list[str]:
+        """Return every Workspace's uid."""
+        return [str(metadata(one).get("uid")) for one in self._store(resources.WORKSPACES).values()]
+
     def get(self, resource: Resource, key: Key) -> Object | None:
         """Return the object as it is now, our own writes included."""
         own = self._written.get(resource, key)

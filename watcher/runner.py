@@ -23,7 +23,7 @@ from kube.logs import fields
 from kube.objects import items, metadata
 from kube.reflector import key_of
 from watcher import indices, rails, reconcile, usage
-from watcher.acting import Actor, Unanswered
+from watcher.acting import Actor
 from watcher.cache import CLAIMS, Cache
 from watcher.queue import Queue, work
 from watcher.world import Create, Delete, PatchStatus, RemoveFinalizer, Tell
@@ -51,7 +51,7 @@ class Term:
 
     def __init__(
         self, client: Client, settings: Settings, configuration: Configuration, metrics: Metrics, *,
-        check: Callable[[], None], now: Callable[[], datetime], unanswered: Unanswered,
+        check: Callable[[], None], now: Callable[[], datetime],
         queue: Queue[Key] | None = None,
     ) -> None:  # fmt: skip
         self._client = client
@@ -66,13 +66,14 @@ class Term:
         self._rails = self._read_rails()
         self.cache = Cache(client, self._wanted, self._counted)
         self._recorder = Recorder(client, controller="berth.dev/watcher", instance=settings.identity)
-        self._actor = Actor(client, self.cache, self._recorder, check, metrics, now, unanswered)
+        self._actor = Actor(client, self.cache, self._recorder, check, metrics, now, settings.late_s)
 
     async def run(self) -> None:
         """Work until cancelled, or until something breaks that only a new start mends."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.cache.run())
             await self._known()
+            self._actor.inherited = frozenset(self.cache.uids())
             log.info("the cluster is known", extra=fields(workspaces=len(self.cache.known())))
             group.create_task(self._tend())
             group.create_task(work(self.queue, self._pass, workers=self._settings.workers))
@@ -150,8 +151,8 @@ class Term:
             self._reserve(claim, key[0])
         try:
             for step in decision.actions:
-                if isinstance(step, RemoveFinalizer) and (late_s := self._actor.late_s(workspace)):
-                    return replace(decision, again_s=late_s)
+                if isinstance(step, RemoveFinalizer) and (wait_s := self._actor.wait_s(workspace)):
+                    return replace(decision, again_s=wait_s)
                 writes = self._client.writes
                 workspace = await self._actor.act(workspace, step)
                 if isinstance(step, Create):

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kube.reflector import Key
-    from watcher.acting import Unanswered
     from watcher.queue import Queue
     from watcher.settings import Settings
 
@@ -52,7 +51,6 @@ class Watcher:
         self._metrics = metrics
         self._now = now
         self._queue = queue
-        self._unanswered: Unanswered = {}
         self.term: Term | None = None
         """The present term of leading, if there is one."""
         lease_s = settings.lease_s
@@ -77,7 +75,7 @@ class Watcher:
     async def _lead(self) -> None:
         self.term = Term(
             self._client, self._settings, self._configuration, self._metrics,
-            check=self.leader.check, now=self._now, unanswered=self._unanswered,
+            check=self.leader.check, now=self._now,
             queue=self._queue() if self._queue is not None else None,
         )  # fmt: skip
         self._metrics.leader.set(1)

@@ -37,6 +37,8 @@ class Settings:
     """Workspaces that are worked on at the same time; a pass waits for the API server only."""
     resync_s: float = 600.0
     poll_s: float = 2.0
+    late_s: float = 60.0
+    """For how long a create without an answer may still arrive; API servers give up after a minute."""
     dry_run: bool = False
     log_level: str = "info"
 
@@ -71,6 +73,13 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "--identity", default=environment.get("BERTH_POD_NAME"), help="this replica's (default: the pod's)"
     )
     within("--lease-seconds", type=flags.positive, default=15.0, help="the leader's (default %(default)s)")
+    within(
+        "--late-seconds",
+        type=flags.not_negative,
+        default=60.0,
+        help="for which a create that got no answer, or that another leader sent, may still arrive: "
+        "so long a deleted Workspace waits (default %(default)s)",
+    )
     within(
         "--workers",
         type=_positive_count,
@@ -109,6 +118,7 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         workers=given.workers,
         resync_s=given.resync_seconds,
         poll_s=given.poll_seconds,
+        late_s=given.late_seconds,
         dry_run=given.dry_run,
         log_level=given.log_level,
     )

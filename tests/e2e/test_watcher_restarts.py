@@ -61,10 +61,8 @@ class Ending(Weather):
 @pytest.mark.parametrize("arrives", [True, False], ids=["after the write", "before the write"])
 @pytest.mark.parametrize("phase", ["create", "delete"])
 def test_a_watcher_may_die_at_every_write(
-    watched: Kubectl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: str, arrives: bool
+    watched: Kubectl, tmp_path: Path, phase: str, arrives: bool
 ) -> None:
-    monkeypatch.setattr("watcher.acting.LATE_S", 1.0)
-
     async def life(stage: Stage, passing: int) -> bool:
         """Live through one phase with a watcher that dies; say whether it died before the end."""
         name = f"{phase}-{passing}"
@@ -146,7 +144,8 @@ def test_a_leader_that_was_frozen_wakes_up_beside_another_and_does_no_harm(
         command = [
             sys.executable, "-m", "watcher", "--kubeconfig", str(watched.kubeconfig),
             "--namespace", NAMESPACE, "--name", "frozen", "--identity", f"replica-{number}",
-            "--host", "127.0.0.1", "--port", str(ports[number]), "--lease-seconds", "2",
+            "--host", "127.0.0.1", "--port", str(ports[number]),
+            "--lease-seconds", "2", "--late-seconds", "2",
         ]  # fmt: skip
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
         with (tmp_path / f"{number}.log").open("wb") as log:

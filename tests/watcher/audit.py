@@ -2,7 +2,9 @@
 
 It sees what the API server stored, in its order, and what the watcher's requests were; nothing of the watcher
 itself. A Workspace whose plan never changes may never have more fitting claims than planned, and none of them
-may be deleted by the watcher unless the provisioner refused it.
+may be deleted by the watcher unless the provisioner refused it. One thing no client can keep from happening:
+a create that was sent and given up arrives after the claim of its name came and went, and the claim rises
+again. Such a one must be gone in the end, like all others.
 """
 
 from __future__ import annotations
@@ -33,6 +35,9 @@ class Audit:
         self._workspaces = Reflector(client, resources.WORKSPACES)
         self._claims = [Reflector(client, kind, on_event=self._on_claim) for kind in CLAIMS]
         self._seen: set[str] = set()
+        self._names: dict[str, str] = {}
+        self.risen: set[str] = set()
+        """Claims that came a second time under one name: a create arrived after its claim was deleted."""
 
     async def run(self) -> None:
         """Look on until cancelled."""
@@ -51,10 +56,13 @@ class Audit:
             return
         self._seen.add(uid)
         self.created += 1
+        if self._names.setdefault(name, uid) != uid:
+            self.risen.add(uid)
         workspace = self._of(claim)
         if workspace is None or not constant(workspace):
             return
-        planned, together = nodes_of(workspace), self._fitting(workspace)
+        planned = nodes_of(workspace)
+        together = [one for one in self._fitting(workspace) if one["metadata"]["uid"] not in self.risen]
         if len(together) > planned["count"]:
             names = sorted(one["metadata"]["name"] for one in together)
             self.wrong.append(f"{name} is one too many of {planned['count']}: {names}")

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     Object = dict[str, Any]
 
 NAMESPACE = "models"
+LATE_S = 1.5
+"""For how long a create may still arrive here; the network of these tests is late by less."""
 ROOT = Path(__file__).parents[2]
 DEFINITIONS = {
     resources.NODE_CLAIMS: ROOT / "tests/data/crds/nodeclaims.karpenter.sh.yaml",
@@ -116,8 +118,9 @@ class Stage:
         if "fleet" not in settings:
             configuration.fleet, configuration.catalog = self.fleet, catalog.load()
         given = Settings(
-            namespace=self.namespace, name="watcher", identity=f"replica-{len(self.replicas)}", lease_s=3.0
-        )
+            namespace=self.namespace, name="watcher", identity=f"replica-{len(self.replicas)}", lease_s=3.0,
+            late_s=LATE_S,
+        )  # fmt: skip
         watcher = Watcher(client, replace(given, **settings), configuration, metrics, now=self.clock.now)
         replica = Replica(watcher, client, metrics, asyncio.create_task(watcher.run()))
         self.replicas.append(replica)
@@ -193,7 +196,7 @@ def condition(workspace: Object, kind: str) -> Object | None:
 @contextlib.asynccontextmanager
 async def staged(
     kubeconfig: Path, namespace: str, *, fleet: Fleet | None = None, script: Script | None = None,
-    play: bool = True,
+    play: bool = True, seconds: float = 110,
 ) -> AsyncIterator[Stage]:  # fmt: skip
     """Set the stage, and clear it whatever happened."""
     client = await Client.connect(kubeconfig, user_agent="berth-tests")
@@ -205,7 +208,7 @@ async def staged(
             await client.create(resources.NAMESPACES, body)
         await stage.define(*DEFINITIONS)
         playing = asyncio.create_task(stage.simulator.run()) if play else None
-        async with asyncio.timeout(110):
+        async with asyncio.timeout(seconds):
             yield stage
     finally:
         for replica in stage.replicas:

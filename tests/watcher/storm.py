@@ -188,6 +188,10 @@ class Storm:
         self.weather.probability = 0.0
         self.stage.script.refused.clear()
         self.stage.script.silent = False
+        for replica in [one for one in self.stage.replicas if one.watcher.leader._name != LEASE]:
+            await self._end(replica, crash=False)
+        if not self.stage.replicas:
+            await self._replica()
 
     async def _converge(self) -> None:
         """Every Workspace of git gets exactly its nodes, and nothing else has any."""

@@ -10,7 +10,7 @@ import pytest
 
 from berth import labels
 from kube import errors
-from watcher.acting import LATE_S, Actor, NameTaken, Unanswered
+from watcher.acting import Actor, NameTaken
 from watcher.metrics import Metrics
 from watcher.world import Create, Delete
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from watcher.cache import Cache
 
 Object = dict[str, Any]
+LATE_S = 60.0
 WORKSPACE = {"metadata": {"name": "phi", "namespace": "models", "uid": "u1", "resourceVersion": "7"}}
 
 
@@ -70,18 +71,18 @@ class Notes:
         self.told.append("undo")
 
 
-def act(server: Server, step: Any, check: Any = lambda: None) -> tuple[Notes, Unanswered, Actor]:
+def act(server: Server, step: Any, check: Any = lambda: None) -> tuple[Notes, Actor]:
     """Carry out one step; what it raises is raised after all is noted."""
-    notes, unanswered = Notes(), Unanswered()
+    notes = Notes()
     actor = Actor(
         cast("Client", server), cast("Cache", notes), cast("Recorder", None), check, Metrics(),
-        lambda: datetime(2026, 11, 28, tzinfo=UTC), unanswered,
+        lambda: datetime(2026, 11, 28, tzinfo=UTC), LATE_S,
     )  # fmt: skip
     try:
         asyncio.run(actor.act(WORKSPACE, step))
     except errors.KubeError as error:
         notes.told.append(type(error).__name__)
-    return notes, unanswered, actor
+    return notes, actor
 
 
 TAKEN = errors.AlreadyExists(409, "AlreadyExists")
@@ -123,10 +124,9 @@ def test_a_create_ends_with_one_claim_or_with_its_reason(
     created: Any, found: Any, told: list[str], late: bool
 ) -> None:
     server = Server(created=created, found=found)
-    notes, unanswered, actor = act(server, Create("NodeClaim", claim()))
+    notes, actor = act(server, Create("NodeClaim", claim()))
     assert notes.told == told
-    assert bool(unanswered) is late
-    assert (0 < actor.late_s(WORKSPACE) <= LATE_S) is late
+    assert (0 < actor.wait_s(WORKSPACE) <= LATE_S) is late
     assert server.asked.count("create") == 1
 
 
@@ -142,7 +142,7 @@ def test_a_create_ends_with_one_claim_or_with_its_reason(
     ids=["it is deleted", "it was gone", "its name is another's", "a right is missing", "no answer came"],
 )
 def test_a_delete_marks_the_claim_unless_it_was_refused(deleted: Any, told: list[str]) -> None:
-    notes, _, _ = act(Server(deleted=deleted), Delete("NodeClaim", "ws1", "c1"))
+    notes, _ = act(Server(deleted=deleted), Delete("NodeClaim", "ws1", "c1"))
     assert notes.told == told
 
 
@@ -154,7 +154,7 @@ def test_without_the_lease_nothing_is_sent(step: Any) -> None:
         raise errors.NotLeading("the lease is somebody else's")
 
     server = Server(created=claim())
-    notes, _, _ = act(server, step, check)
+    notes, _ = act(server, step, check)
     assert (server.asked, notes.told) == ([], ["NotLeading"])
 
 
@@ -163,9 +163,19 @@ def test_a_name_that_is_taken_names_its_owner() -> None:
         raise_of(Server(created=TAKEN, found=claim(owner="u2")))
 
 
+def test_at_the_beginning_of_a_term_a_create_of_the_one_before_may_still_arrive() -> None:
+    notes, actor = act(Server(created=claim()), Create("NodeClaim", claim()))
+    assert actor.wait_s(WORKSPACE) == 0
+    actor.inherited = frozenset({"u1"})
+    assert 0 < actor.wait_s(WORKSPACE) <= LATE_S
+    actor._began -= LATE_S
+    assert actor.wait_s(WORKSPACE) == 0
+    assert notes.told == ["wrote c1"]
+
+
 def raise_of(server: Server) -> None:
     actor = Actor(
         cast("Client", server), cast("Cache", Notes()), cast("Recorder", None), lambda: None, Metrics(),
-        lambda: datetime.now(UTC), {},
+        lambda: datetime.now(UTC), LATE_S,
     )  # fmt: skip
     asyncio.run(actor.act(WORKSPACE, Create("NodeClaim", claim())))
