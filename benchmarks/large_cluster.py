@@ -1,6 +1,6 @@
 """The watcher in a large cluster: 1,000 Workspaces on 5,000 nodes, on a real kube-apiserver.
 
-    python benchmarks/watcher.py [--workspaces 1000] [--nodes 5] [--kopf PYTHON]
+    python benchmarks/large_cluster.py [--workspaces 1000] [--nodes 5] [--kopf PYTHON]
 
 What is measured is a process of its own, as in a pod: how long it takes from its start until it has looked at
 everything, how long from an event until the first write that it leads to was answered, and from a node's
