@@ -1,5 +1,5 @@
 # mypy: ignore-errors, kopf is in another Python
-"""The watcher's decisions on kopf, for `benchmarks/large_cluster.py` to compare with: the usual way in Python.
+"""The watcher's decisions on kopf, the usual framework, for `benchmarks/large_cluster.py`.
 
     python benchmarks/kopf_operator.py --kubeconfig FILE --port PORT
 
