@@ -118,11 +118,10 @@ def _given(same: _Same, settings: Settings) -> tuple[list[int], list[int], Batch
     numbers = same.layout.hyperparameters
     batch = Batch(settings, numbers.causal)
     placement = place(numbers.layers, settings.gpus, settings.tensor_split)
-    weights = _weights(same, placement)
-    if settings.adapters:
-        weights = [size + sum(settings.adapters) for size in weights[: settings.gpus or 1]] + weights[
-            settings.gpus or 1 :
-        ]
+    weights = list(_weights(same, placement))
+    for device in range(settings.gpus or 1):
+        # nothing says which layers an adapter changes, so each GPU has room for all of it
+        weights[device] += sum(settings.adapters)
     return weights, _cache(same.layout, batch, placement), batch
 
 
