@@ -78,6 +78,8 @@ def main() -> int:
     parser.add_argument("--memory", type=int, default=100_000, help="requests for the look at the memory")
     parser.add_argument("--write", action="store_true", help=f"write the tables into {PAGE.name}")
     options = parser.parse_args()
+    # Whoever ends us ends what we started as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         place = Path(folder)
         servers = [start(stack, place)]
