@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Kubectl
 
+pytestmark = pytest.mark.timeout(300)
+
 FOREIGN = "example.com/theirs"
+"""Somebody else's finalizer."""
 
 
 @pytest.fixture
