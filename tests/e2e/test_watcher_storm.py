@@ -55,7 +55,7 @@ def test_a_storm_doubles_nothing_leaks_nothing_and_deletes_nothing_that_is_neede
         print(f"seed {seed}: {dict(storm.done)}; weather {dict(storm.weather.met)}")
         print(
             f"claims: {storm.audit.created} made, {storm.audit.deleted} deleted by the watcher,"
-            f" {len(storm.audit.risen)} risen"
+            f" {len(storm.audit.risen)} risen, {storm.audit.for_moments} times one too many for moments"
         )
         assert storm.audit.created
 

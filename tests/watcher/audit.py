@@ -4,7 +4,7 @@ It sees what the API server stored, in its order, and what the watcher's request
 itself. A Workspace whose plan never changes may never have more fitting claims than planned, and none of them
 may be deleted by the watcher unless the provisioner refused it. One thing no client can keep from happening:
 a create that was sent and given up arrives after the claim of its name came and went, and the claim rises
-again. Such a one must be gone in the end, like all others.
+again. Such a one is counted apart, and must be gone in the end like all others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ class Audit:
         self._seen: set[str] = set()
         self._names: dict[str, str] = {}
         self.risen: set[str] = set()
-        """Claims that came a second time under one name: a create arrived after its claim was deleted."""
+        """Claims that came a second time under one name, because a create arrived after its claim was
+        deleted, or because its maker was gone before anybody had noted that it came and went."""
+        self.for_moments = 0
+        """How often there was one too many because of such a one."""
 
     async def run(self) -> None:
         """Look on until cancelled."""
@@ -62,7 +65,9 @@ class Audit:
         if workspace is None or not constant(workspace):
             return
         planned = nodes_of(workspace)
-        together = [one for one in self._fitting(workspace) if one["metadata"]["uid"] not in self.risen]
+        fitting = self._fitting(workspace)
+        together = [one for one in fitting if one["metadata"]["uid"] not in self.risen]
+        self.for_moments += len(fitting) > planned["count"] >= len(together)
         if len(together) > planned["count"]:
             names = sorted(one["metadata"]["name"] for one in together)
             self.wrong.append(f"{name} is one too many of {planned['count']}: {names}")
