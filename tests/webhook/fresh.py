@@ -1,0 +1,28 @@
+"""`python -m tests.webhook.fresh < review`: the processor's seconds of an answer, alone in its process."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from berth import catalog
+from tests.webhook.asking import context
+from webhook import admission, reviews, server
+
+
+def main() -> None:
+    """Start as the program does, answer, and print the seconds."""
+    content = sys.stdin.buffer.read()
+    for model in catalog.load().models:
+        model.layout(model.default_quantization)
+    within = context()
+    server.spare_the_collector()
+    began = time.thread_time()
+    request = reviews.parse(content)
+    admission.validate(request, within).to_bytes()
+    admission.mutate(request, within).to_bytes()
+    print(time.thread_time() - began)
+
+
+if __name__ == "__main__":
+    main()
