@@ -49,6 +49,8 @@ class Syncer:
         raise NotImplementedError
 
     def _kubectl_apply(self, objects: list[dict[str, Any]], *how: str) -> None:
+        if not objects:
+            return
         self.cluster.kubectl(
             "apply", "--server-side", "--force-conflicts", f"--field-manager={self.manager}", *how, "-f", "-",
             stdin=yaml.safe_dump_all(objects),
