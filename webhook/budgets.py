@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from berth import labels, rules
-from berth.plans import Plan
-from kube.objects import metadata, notes_of
+from berth import rules
+from kube.objects import metadata
+from webhook import verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from berth.fleet import Fleet
+    from berth.plans import Plan
     from berth.problems import Problem
 
 
@@ -32,8 +33,7 @@ def _plans(known: Iterable[Mapping[str, Any]], namespace: str) -> Iterable[Plan]
         own = metadata(document)
         if own.get("namespace", "default") != namespace or own.get("deletionTimestamp"):
             continue
-        try:
-            plan = Plan.model_validate_json(str(notes_of(document)[labels.PLAN]))
-        except (KeyError, ValueError):
-            continue  # without a plan it runs nothing and takes nothing
+        plan = verdicts.plan_of(document)
+        if plan is None:
+            continue  # it runs nothing and takes nothing
         yield plan.model_copy(update={"namespace": namespace, "name": own.get("name", plan.name)})

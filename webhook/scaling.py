@@ -9,14 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from berth import labels
-from berth.plans import Plan
-from kube.objects import mapping, metadata, notes_of
+from kube.objects import mapping, metadata
+from webhook import verdicts
 from webhook.reviews import Response
 from webhook.workloads import replica_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from berth.plans import Plan
     from webhook.reviews import Request
 
 KIND = "Scale"
@@ -51,10 +52,7 @@ def _plan(known: Iterable[Mapping[str, Any]], namespace: str, name: str) -> Plan
     for document in known:
         own = metadata(document)
         if own.get("name") == name and own.get("namespace", "default") == namespace:
-            try:
-                return Plan.model_validate_json(str(notes_of(document)[labels.PLAN]))
-            except (KeyError, ValueError):
-                return None
+            return verdicts.plan_of(document)
     return None
 
 

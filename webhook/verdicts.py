@@ -17,7 +17,7 @@ import orjson
 from berth import labels, rules, workspaces
 from berth.plans import Plan
 from berth.problems import Problem
-from kube.objects import metadata, spec
+from kube.objects import metadata, notes_of, spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,6 +71,21 @@ class Memory:
         return _name(fleet, spec(document)) in self._planned
 
 
+def plan_of(document: Mapping[str, Any]) -> Plan | None:
+    """Return the plan that a Workspace carries, or None where it carries none that can be read."""
+    text = notes_of(document).get(labels.PLAN)
+    return _read(text) if isinstance(text, str) else None
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _read(text: str) -> Plan | None:
+    """A plan outlives many changes of labels and of other annotations."""
+    try:
+        return Plan.model_validate_json(text)
+    except ValueError:
+        return None
+
+
 def _name(fleet: Fleet, *content: Any) -> bytes:
     """A name for the content; the catalogue is the fleet file's."""
     return hashlib.blake2b(orjson.dumps([fleet.digest, *content]), digest_size=16).digest()
@@ -99,15 +114,6 @@ def _judge(document: Mapping[str, Any], catalog: Catalog, fleet: Fleet) -> Judge
         if plan.namespace != workspace.namespace:
             plan = plan.model_copy(update={"namespace": workspace.namespace})
     return Judged(tuple(problems), plan, carried is not None, _audit(verdict))
-
-
-@lru_cache(maxsize=1024)
-def _read(text: str) -> Plan | None:
-    """A plan outlives many changes of labels and of other annotations."""
-    try:
-        return Plan.model_validate_json(text)
-    except ValueError:
-        return None
 
 
 def _carried(workspace: Workspace, verdict: Verdict, fleet: Fleet) -> tuple[Plan | None, list[Problem]]:
