@@ -32,9 +32,9 @@ def validate(request: Request, context: Context) -> Response:
     """Say whether the object may be stored, with every problem at once."""
     if request.operation == "UPDATE" and (request.subresource, request.kind) == ("scale", scaling.KIND):
         return scaling.judge(request, context.workspaces())
-    if request.operation not in ("CREATE", "UPDATE") or request.subresource:
+    if not request.stores:
         return Response(request, "ignored")
-    if request.kind == labels.KIND and request.group == labels.GROUP:
+    if request.of_workspace:
         return _workspace(request, context)
     if request.kind in workloads.KINDS:
         return workloads.judge(request)
@@ -43,9 +43,7 @@ def validate(request: Request, context: Context) -> Response:
 
 def plans(request: Request, context: Context) -> bool:
     """Return whether the answer takes the planner, and so may take a while."""
-    if request.operation not in ("CREATE", "UPDATE") or request.subresource:
-        return False
-    if request.kind != labels.KIND or request.group != labels.GROUP or not _touched(request):
+    if not (request.stores and request.of_workspace and _touched(request)):
         return False
     return not context.memory.planned(request.object or {}, context.fleet)
 

@@ -28,12 +28,12 @@ _POD = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 def patch(request: Request) -> list[Patch]:
     """Return the JSON patch for an object; empty where nothing is absent."""
     document = request.object
-    if document is None or request.subresource or request.operation not in ("CREATE", "UPDATE"):
+    if document is None or not request.stores:
         return []
     notes = notes_of(document)
     if metadata(document).get("deletionTimestamp"):
         return []
-    if request.kind == labels.KIND and request.group == labels.GROUP:
+    if request.of_workspace:
         # A label or a finalizer is to stay a change of metadata, which passes whatever the rules say.
         if labels.PLAN in notes or (request.old is not None and spec(document) == spec(request.old)):
             return []

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from berth import labels
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -58,6 +60,16 @@ class Request:
     dry_run: bool
     object: Mapping[str, Any] | None = field(default=None, repr=False)
     old: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def stores(self) -> bool:
+        """Whether a whole object is created or changed, not a part of it such as its status."""
+        return self.operation in ("CREATE", "UPDATE") and not self.subresource
+
+    @property
+    def of_workspace(self) -> bool:
+        """Whether it is about a Workspace."""
+        return (self.group, self.kind) == (labels.GROUP, labels.KIND)
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,7 @@ def _judge(content: bytes, tally: dict[str, int]) -> tuple[float, float]:
     except reviews.BadReview:
         tally["no review"] += 1
         return time.thread_time() - began, time.perf_counter() - clock
+    admission.plans(request, within)
     response = admission.validate(request, within)
     answered = response.to_bytes()
     filled = admission.mutate(request, within)
