@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 REGISTRY = "127.0.0.1:5000"
 NODE = "node1"
+PROGRAM_IMAGES = {
+    program: os.environ.get(f"BERTH_{program.upper()}_IMAGE", f"localhost/berth-test-{program}:0.1.0")
+    for program in ("webhook", "watcher")
+}
+SERVING_IMAGE = os.environ.get("BERTH_SERVING_IMAGE", "localhost/berth-test-serving:cpu")
+"""Built by `BERTH_IMAGES=1 pytest -k image`, or named by the environment."""
 _LOCK = Path(tempfile.gettempdir()) / "cluster.lock"
 _UP_SECONDS, _RUN_SECONDS = 180, 120
 
@@ -59,6 +65,18 @@ class Cluster:
     def load(self, archive: Path) -> None:
         """Give the node an image."""
         _ask(self.program, "load", str(archive))
+
+    def give(self, *images: str) -> None:
+        """Give the node images of this machine; without them there is no test."""
+        missing = [name for name in images if not _built(name)]
+        if missing:
+            skip(f"no image {' and no '.join(missing)}: `BERTH_IMAGES=1 pytest -k image` builds them")
+        for name in images:
+            with tempfile.TemporaryDirectory() as folder:
+                archive = Path(folder) / "image.tar"
+                save = ["save", "--quiet", "--format", "docker-archive", "--output", str(archive), name]
+                _ask("podman", *save)
+                self.load(archive)
 
     def gpus(self, count: int) -> None:
         """Let the node announce so many GPUs."""
@@ -123,6 +141,12 @@ def running() -> Iterator[Cluster]:
             stack.callback(subprocess.run, [program, "down"], check=False, capture_output=True)
             _ask(program, "up")
         yield Cluster(program)
+
+
+def _built(image: str) -> bool:
+    if shutil.which("podman") is None:
+        return False
+    return subprocess.run(["podman", "image", "exists", image], check=False).returncode == 0
 
 
 def _ask(*command: str) -> None:

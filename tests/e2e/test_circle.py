@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import threading
 import time
@@ -26,8 +25,8 @@ from tests.e2e import clusters
 from tests.e2e.cloud import Cloud
 from tests.e2e.conftest import ROOT
 from tests.e2e.syncers import ArgoCD, Flux, Syncer
+from tests.repositories import git
 from tests.serving.conftest import packaged_model
-from tests.serving.test_image import IMAGE as SERVING_IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,10 +36,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 NAME, PLATFORM = "harbour", "berth-system"
-PROGRAM_IMAGES = {
-    name: os.environ.get(f"BERTH_{name.upper()}_IMAGE", f"ghcr.io/berth-dev/berth/{name}:0.1.0")
-    for name in ("webhook", "watcher")
-}
 MODEL_IMAGE = f"{clusters.REGISTRY}/models/smollm2-135m-instruct:q4_1"
 TWO_GPUS, ONE_GPU = "Lab_2xT4", "Lab_1xT4"
 GPUS = {TWO_GPUS: 2, ONE_GPU: 1}
@@ -61,8 +56,8 @@ SMALL = """\
 class Repository:
     """The user's git repository: specs, the fleet file, the rendered folder and an overlay of one cluster."""
 
-    def __init__(self, folder: Path, cluster: Cluster, fleet: dict[str, Any]) -> None:
-        self.folder, self.cluster = folder, cluster
+    def __init__(self, folder: Path, fleet: dict[str, Any]) -> None:
+        self.folder = folder
         self.overlay = folder / "clusters" / "lab"
         self.overlay.mkdir(parents=True)
         (folder / "workspaces").mkdir()
@@ -74,10 +69,7 @@ class Repository:
         self.git("init", "--quiet")
 
     def git(self, *arguments: str) -> None:
-        identity = ["-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
-        subprocess.run(
-            ["git", *identity, *arguments], cwd=self.folder, check=True, capture_output=True, timeout=60
-        )
+        git(self.folder, *arguments)
 
     def berth(self, *arguments: str, code: int = 0) -> str:
         done = subprocess.run(
@@ -107,8 +99,7 @@ class Repository:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with clusters.running() as found:
-        for name in (SERVING_IMAGE, *PROGRAM_IMAGES.values()):
-            _load(found, name)
+        found.give(clusters.SERVING_IMAGE, *clusters.PROGRAM_IMAGES.values())
         yield found
 
 
@@ -116,12 +107,12 @@ def cluster() -> Iterator[Cluster]:
 def platform(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """The fleet file, and the platform that `berth install` makes of it, running from its images."""
     folder = tmp_path_factory.mktemp("platform")
-    server = dict.fromkeys(("cpu", "cuda12", "cuda13"), SERVING_IMAGE)
+    server = dict.fromkeys(("cpu", "cuda12", "cuda13"), clusters.SERVING_IMAGE)
     fleet = {
         "cloud": "azure",
         "provisioning": "nodeclaim",
         "weights": {"imageVolumes": False},
-        "images": {**PROGRAM_IMAGES, "server": server, "pullPolicy": "Never"},
+        "images": {**clusters.PROGRAM_IMAGES, "server": server, "pullPolicy": "Never"},
         "instanceTypes": [_instance(name, count) for name, count in GPUS.items()],
     }
     (folder / "berth.yaml").write_text(yaml.safe_dump(fleet))
@@ -129,7 +120,7 @@ def platform(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     berth = ROOT / ".venv" / "bin" / "berth"
     rendered = cluster(berth, "install", "--fleet", folder / "berth.yaml", "--out", "-")
     cluster.kubectl("apply", "--server-side", "-f", "-", stdin=rendered)
-    for program in PROGRAM_IMAGES:
+    for program in clusters.PROGRAM_IMAGES:
         cluster.kubectl("rollout", "status", f"deployment/berth-{program}", "-n", PLATFORM, "--timeout=110s")
     yield fleet
     for kind in ("validatingwebhookconfiguration", "mutatingwebhookconfiguration"):
@@ -203,7 +194,7 @@ def test_from_commit_to_answer_to_nothing(
     tmp_path: Path,
 ) -> None:
     namespace = f"berth-circle-{tool}"
-    repository = Repository(tmp_path, cluster, {**platform, "gitops": tool})
+    repository = Repository(tmp_path, {**platform, "gitops": tool})
     spare = GPUS[instance_type] > 1
     spec = _workspace(instance_type, weights)
     report = Report(cluster)
@@ -254,7 +245,7 @@ def test_from_commit_to_answer_to_nothing(
 def test_a_commit_that_cannot_fit_is_refused_by_the_cluster_as_by_the_check(
     cluster: Cluster, platform: dict[str, Any], weights: dict[str, str], tmp_path: Path
 ) -> None:
-    repository = Repository(tmp_path, cluster, platform)
+    repository = Repository(tmp_path, platform)
     spec = _workspace(ONE_GPU, weights)
     spec["inference"]["preset"]["name"] = "llama-3.3-70b-instruct"
     del spec["inference"]["llamacpp"]
@@ -297,22 +288,6 @@ def _workspace(instance_type: str, weights: dict[str, str]) -> dict[str, Any]:
             },
         },
     }
-
-
-def _load(cluster: Cluster, name: str) -> None:
-    """Give the node an image that was built before."""
-    if (
-        shutil.which("podman") is None
-        or subprocess.run(["podman", "image", "exists", name], check=False).returncode
-    ):
-        clusters.skip(f"there is no image {name}; `BERTH_IMAGES=1 pytest -k image` builds them")
-    archive = Path(os.environ.get("TMPDIR", "/tmp")) / f"berth-circle-{os.getpid()}.tar"
-    save = ["podman", "save", "--quiet", "--format", "docker-archive", "--output", str(archive), name]
-    try:
-        subprocess.run(save, check=True, timeout=300)
-        cluster.load(archive)
-    finally:
-        archive.unlink(missing_ok=True)
 
 
 def _wait_for(cluster: Cluster, namespace: str, condition: str, report: Report) -> None:

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +18,7 @@ import yaml
 from generator import cli
 from generator.platform import frame
 from tests.e2e import clusters
+from tests.webhook.asking import workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,39 +29,14 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 USERS = "berth-test-users"
-IMAGES = {
-    program: os.environ.get(f"BERTH_{program.upper()}_IMAGE", f"localhost/berth-test-{program}:0.1.0")
-    for program in ("webhook", "watcher")
-}
-WORKSPACE = {
-    "apiVersion": "kaito.sh/v1beta1",
-    "kind": "Workspace",
-    "metadata": {"name": "unrendered", "namespace": USERS},
-    "resource": {"instanceType": "Standard_NC24ads_A100_v4", "labelSelector": {"matchLabels": {"apps": "a"}}},
-    "inference": {"preset": {"name": "phi-4-mini-instruct"}},
-}
+WORKSPACE = workspace("unrendered", metadata={"namespace": USERS})
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """A cluster with both images on its node, and one GPU that it announces."""
-    missing = [
-        name for name in IMAGES.values()
-        if shutil.which("podman") is None
-        or subprocess.run(["podman", "image", "exists", name], check=False).returncode
-    ]  # fmt: skip
-    if missing and clusters.absent() is None:
-        clusters.skip(
-            f"there is no image {' and no '.join(missing)}: "
-            "`BERTH_IMAGES=1 pytest tests/webhook/test_image.py tests/watcher/test_image.py` builds them"
-        )
     with clusters.running() as found:
-        for name in IMAGES.values():
-            archive = tmp_path_factory.mktemp("image") / "image.tar"
-            save = ["podman", "save", "--quiet", "--format", "docker-archive", "--output", str(archive), name]
-            subprocess.run(save, check=True, timeout=300)
-            found.load(archive)
-            archive.unlink()
+        found.give(*clusters.PROGRAM_IMAGES.values())
         found.gpus(1)
         # What a test before left behind: the platform's own pods tolerate no taint of GPU nodes.
         found.kubectl("taint", "nodes", "--all", "sku:NoSchedule-", check=False)
@@ -72,7 +47,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fleet")
-    fleet = {"provisioning": "none", "images": {**IMAGES, "pullPolicy": "Never"}}
+    fleet = {"provisioning": "none", "images": {**clusters.PROGRAM_IMAGES, "pullPolicy": "Never"}}
     (folder / "berth.yaml").write_text(yaml.safe_dump(fleet))
     return folder
 

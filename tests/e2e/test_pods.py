@@ -8,9 +8,6 @@ variant; all else is what a user applies. It needs a cluster (see `clusters.py`)
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING, Any, cast
@@ -21,7 +18,6 @@ import yaml
 from tests.e2e import clusters
 from tests.e2e.conftest import ROOT
 from tests.serving.conftest import packaged_model
-from tests.serving.test_image import IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,22 +54,10 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def serving_image(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+def serving_image(cluster: Cluster) -> str:
     """The serving image on the node."""
-    name = os.environ.get("BERTH_SERVING_IMAGE", IMAGE)
-    if (
-        shutil.which("podman") is None
-        or subprocess.run(["podman", "image", "exists", name], check=False).returncode
-    ):
-        clusters.skip(
-            f"there is no image {name}: `BERTH_IMAGES=1 pytest tests/serving/test_image.py` builds it"
-        )
-    archive = tmp_path_factory.mktemp("image") / "serving.tar"
-    save = ["podman", "save", "--quiet", "--format", "docker-archive", "--output", str(archive), name]
-    subprocess.run(save, check=True, timeout=300)
-    cluster.load(archive)
-    archive.unlink()
-    return name
+    cluster.give(clusters.SERVING_IMAGE)
+    return clusters.SERVING_IMAGE
 
 
 @pytest.fixture(scope="module")

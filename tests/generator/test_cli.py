@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from generator import cli
+from tests.repositories import git
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -253,11 +254,6 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     )
     assert done.stdout == "{\n"
     assert done.stderr == ""
-
-
-def git(folder: Path, *arguments: str) -> None:
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
 
 
 def test_a_workspace_that_stands_twice_warns_in_check_and_stops_a_render(berth: Any, tmp_path: Path) -> None:
