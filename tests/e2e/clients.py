@@ -9,22 +9,18 @@ import ssl
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 
-from tests.e2e.webhooks import WORKSPACE
+from tests.webhook.asking import workspace
 
 if TYPE_CHECKING:
     from tests.e2e.webhooks import World
 
 CLIENTS = 8
-GOOD = {**WORKSPACE, "metadata": {"name": "good"}}
-BAD: dict[str, Any] = {
-    **WORKSPACE,
-    "metadata": {"name": "bad"},
-    "inference": {"preset": {"name": "falcon-7c"}},
-}
+GOOD = workspace("good")
+BAD = workspace("bad", inference={"preset": {"name": "falcon-7c"}})
 
 
 @dataclass

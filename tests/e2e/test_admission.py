@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.conftest import ROOT, free_ports
-from tests.webhook.asking import rendered
+from tests.webhook.asking import rendered, workspace
 from tests.webhook.test_admission import spoil
 
 if TYPE_CHECKING:
@@ -119,22 +119,6 @@ def _wait_until_asked(cluster: Kubectl) -> None:
     while cluster("create", "--dry-run=server", "-f", "-", stdin=wrong, check=False).code == 0:
         assert time.monotonic() < deadline, "the API server never asked the webhook"
         time.sleep(0.2)
-
-
-def workspace(**parts: Any) -> dict[str, Any]:
-    base: dict[str, Any] = {
-        "apiVersion": "kaito.sh/v1beta1",
-        "kind": "Workspace",
-        "metadata": {"name": "assistant"},
-        "resource": {
-            "instanceType": "Standard_NC24ads_A100_v4",
-            "labelSelector": {"matchLabels": {"apps": "assistant"}},
-        },
-        "inference": {"preset": {"name": "falcon-7b"}},
-    }
-    for key, value in parts.items():
-        base[key] = {**base[key], **value}
-    return base
 
 
 def changed(what: str) -> dict[str, Any]:

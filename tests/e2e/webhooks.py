@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from generator.platform import access, admission, frame
+from tests.e2e import rights
 from tests.e2e.balancer import Backend
 from tests.e2e.conftest import ROOT, free_ports
+from tests.webhook.asking import workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,16 +32,6 @@ if TYPE_CHECKING:
 
 NAME, SECRET, HOME = frame.WEBHOOK, frame.CERTIFICATES, frame.NAMESPACE
 KINDS = ("validatingwebhookconfiguration", "mutatingwebhookconfiguration")
-WORKSPACE = {
-    "apiVersion": "kaito.sh/v1beta1",
-    "kind": "Workspace",
-    "metadata": {"name": "small"},
-    "resource": {
-        "instanceType": "Standard_NC24ads_A100_v4",
-        "labelSelector": {"matchLabels": {"apps": "small"}},
-    },
-    "inference": {"preset": {"name": "phi-4-mini-instruct"}},
-}
 
 
 @dataclass
@@ -158,7 +150,7 @@ class World:
 
     def submit(self, **inference: Any) -> tuple[int, str]:
         """Create a Workspace as a dry run on the server."""
-        document = {**WORKSPACE, "inference": {**WORKSPACE["inference"], **inference}}  # type: ignore[dict-item]
+        document = workspace("small", inference=inference)
         done = self.cluster(
             "create", "-n", self.namespace, "--dry-run=server", "-f", "-", "-o", "name",
             stdin=json.dumps(document), check=False,
@@ -196,16 +188,7 @@ def configuration(kind: str, path: str, port: int, namespace: str) -> dict[str, 
 def limited(cluster: Kubectl, folder: Path, settings: frame.Settings | None = None) -> Path:
     """Return a kubeconfig with the rights of the webhook's service account, and none of another platform."""
     cluster("delete", "role,rolebinding", NAME, "-n", HOME, "--ignore-not-found")
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": NAME, "namespace": HOME}}
-    home = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": HOME}}
-    for thing in (home, account, *access.webhook(settings or frame.Settings())):
-        cluster("apply", "--server-side", "-f", "-", stdin=json.dumps(thing))
-    config = json.loads(cluster.kubeconfig.read_text())
-    token = cluster("create", "token", NAME, "-n", HOME).out.strip()
-    config["users"] = [{"name": "admin", "user": {"token": token}}]
-    path = folder / "limited"
-    path.write_text(json.dumps(config))
-    return path
+    return rights.limited(cluster, folder, NAME, HOME, access.webhook(settings or frame.Settings()))
 
 
 @contextlib.contextmanager

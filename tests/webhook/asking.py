@@ -90,6 +90,23 @@ def fleet_of(file: str) -> Fleet:
     return Fleet()
 
 
+def workspace(name: str = "assistant", **parts: Any) -> Object:
+    """A Workspace as somebody writes it before anything is rendered; mappings join those that are there."""
+    base: Object = {
+        "apiVersion": "kaito.sh/v1beta1",
+        "kind": "Workspace",
+        "metadata": {"name": name},
+        "resource": {
+            "instanceType": "Standard_NC24ads_A100_v4",
+            "labelSelector": {"matchLabels": {"apps": name}},
+        },
+        "inference": {"preset": {"name": "falcon-7b"}},
+    }
+    for key, value in parts.items():
+        base[key] = {**base[key], **value} if isinstance(value, dict) else value
+    return base
+
+
 def deployment(name: str = "workspace-falcon-7b") -> Object:
     """A rendered Deployment to spoil."""
     return next(

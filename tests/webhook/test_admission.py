@@ -10,7 +10,7 @@ import pytest
 
 from berth import labels, rules, workspaces
 from berth.fleet import Budget, Fleet
-from tests.webhook.asking import context, deployment, fleet_of, pod, rendered, review
+from tests.webhook.asking import context, deployment, fleet_of, pod, rendered, review, workspace
 from webhook import admission, reviews
 
 Object = dict[str, Any]
@@ -31,22 +31,6 @@ SPECS: dict[str, tuple[Object, str]] = {
         "inference.llamacpp.extraArgs[0]",
     ),
 }
-
-
-def workspace(**parts: Any) -> Object:
-    base: Object = {
-        "apiVersion": "kaito.sh/v1beta1",
-        "kind": "Workspace",
-        "metadata": {"name": "w"},
-        "resource": {
-            "instanceType": "Standard_NC24ads_A100_v4",
-            "labelSelector": {"matchLabels": {"a": "b"}},
-        },
-        "inference": {"preset": {"name": "falcon-7b"}},
-    }  # fmt: skip
-    for key, value in parts.items():
-        base[key] = {**base[key], **value} if isinstance(value, dict) else value
-    return base
 
 
 def answer(document: Object, **given: Any) -> reviews.Response:
@@ -134,7 +118,6 @@ def test_deletion_always_passes() -> None:
 
 
 def test_a_budget_counts_what_the_namespace_holds() -> None:
-    fleet = Fleet(budgets={"default": Budget(gpus=4)})
     document = planned()
     gpus = json.loads(document["metadata"]["annotations"][labels.PLAN])["nodes"]
     size = gpus["count"] * gpus["gpusPerNode"]
@@ -145,7 +128,7 @@ def test_a_budget_counts_what_the_namespace_holds() -> None:
     same = copy.deepcopy(document)
     same["metadata"]["namespace"] = "default"
     tight = Fleet(budgets={"default": Budget(gpus=size)})
-    assert size <= 4, fleet
+    assert size <= 4
     for known, allowed in (((), True), ((far,), True), ((same,), True), ((other,), False)):
         response = admission.validate(review(document), context(tight, known))
         assert ("budget" not in [one.rule for one in response.errors]) is allowed

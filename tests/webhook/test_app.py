@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.webhook.asking import body, context, deployment
-from tests.webhook.test_admission import workspace
+from tests.webhook.asking import body, context, deployment, workspace
 from webhook import admission, app
 from webhook.metrics import Metrics
 from webhook.traffic import Traffic

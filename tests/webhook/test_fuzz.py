@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 
 from berth import catalog
 from tests import reports
-from tests.webhook.asking import ROOT, body, context, deployment, pod, rendered
-from tests.webhook.test_admission import applied, workspace
+from tests.webhook.asking import ROOT, body, context, deployment, pod, rendered, workspace
+from tests.webhook.test_admission import applied
 from webhook import admission, reviews, server
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import pytest
 
 from berth import catalog
 from berth.fleet import Fleet
-from tests.webhook.test_admission import planned, workspace
+from tests.webhook.asking import workspace
+from tests.webhook.test_admission import planned
 from webhook import verdicts
 from webhook.verdicts import Memory
 
