@@ -34,6 +34,7 @@ import yaml
 from loading import Figures, Load, run
 
 from tests.e2e import conftest as kubernetes
+from tests.webhook import asking
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -54,7 +55,6 @@ _START_SECONDS = 60
 class Server:
     """A webhook that runs."""
 
-    process: subprocess.Popen[bytes]
     port: int
     plain: int
 
@@ -119,7 +119,7 @@ def start(stack: contextlib.ExitStack, place: Path) -> Server:
         if process.poll() is not None or time.monotonic() > until:
             raise SystemExit(log.read_text())
         time.sleep(0.1)
-    return Server(process, port, plain)
+    return Server(port, plain)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -129,24 +129,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def review(size: int) -> bytes:
     """A review of a rendered Deployment, made as large as asked for by what nobody compares."""
-    document = yaml.safe_load((EXAMPLE / "deployment-workspace-falcon-7b.yaml").read_text())
+    document = asking.deployment()
     mounts: list[dict[str, Any]] = []
     document["spec"]["template"]["spec"]["containers"].append({"name": "other", "volumeMounts": mounts})
-    group, _, version = document["apiVersion"].rpartition("/")
-    request = {
-        "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
-        "operation": "CREATE",
-        "kind": {"group": group, "version": version, "kind": document["kind"]},
-        "name": document["metadata"]["name"],
-        "namespace": "default",
-        "userInfo": {"username": "benchmark"},
-        "object": document,
-    }
-    whole = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
     one = {"name": "a-volume-of-somebody", "mountPath": "/somewhere/in/the/container", "readOnly": True}
-    missing = size - len(json.dumps(whole))
+    missing = size - len(asking.body(document))
     mounts += [one] * max(0, missing // (len(json.dumps(one)) + 2))
-    return json.dumps(whole).encode()
+    return asking.body(document)
 
 
 def grows(server: Server, trusted: ssl.SSLContext, requests: int) -> tuple[float, float]:
@@ -279,7 +268,7 @@ def _wait_until_asked(client: _Client) -> None:
 
 def ratios(through: dict[str, list[float]]) -> tuple[float, float]:
     """Return our medians by the empty webhook's: for the same again, and for what changes."""
-    medians = {side: _median(seconds) for side, seconds in through.items()}
+    medians = {side: statistics.median(seconds) for side, seconds in through.items()}
     return medians[SAME] / medians[EMPTY], medians[CHANGED] / medians[EMPTY]
 
 
@@ -329,10 +318,6 @@ def tables(
 
 def _percentiles(figures: Figures) -> str:
     return " | ".join(f"{figures.milliseconds(share):.2f} ms" for share in (0.5, 0.95, 0.99))
-
-
-def _median(seconds: list[float]) -> float:
-    return statistics.median(seconds)
 
 
 def write(text: str) -> None:
