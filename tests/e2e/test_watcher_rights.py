@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
 from generator.platform import access, frame
 from kube import resources
+from tests.e2e import rights
 from tests.watcher import specs
 from tests.watcher.specs import planned, workload
 from tests.watcher.stage import NAMESPACE, Stage, play
@@ -21,29 +20,15 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import Kubectl
 
 
-def restricted(cluster: Kubectl, folder: Path, way: str) -> Path:
-    """Return a kubeconfig of the watcher's account, with the rights that `berth install` gives it."""
-    settings = frame.Settings(fleet=specs.fleet_of(way))
-    roles = yaml.safe_dump_all(access.watcher(settings))
-    inside = ("-n", frame.NAMESPACE)
-    for words in (("namespace", frame.NAMESPACE), ("serviceaccount", frame.WATCHER, *inside)):
-        made = cluster("create", *words, "--dry-run=client", "-o", "yaml").out
-        cluster("apply", "-f", "-", stdin=made)
-    cluster("apply", "-f", "-", stdin=roles)
-    config = json.loads(cluster.kubeconfig.read_text())
-    token = cluster("create", "token", frame.WATCHER, *inside).out.strip()
-    config["users"] = [{"name": "admin", "user": {"token": token}}]
-    path = folder / "restricted"
-    path.write_text(json.dumps(config))
-    return path
-
-
 @pytest.mark.parametrize("way", ["nodeclaim", "machine", "none"])
 def test_a_whole_life_needs_the_platforms_rights_and_no_others(
     watched: Kubectl, tmp_path: Path, way: str
 ) -> None:
     async def scene(stage: Stage) -> None:
-        kubeconfig = await asyncio.to_thread(restricted, watched, tmp_path, way)
+        things = access.watcher(frame.Settings(fleet=specs.fleet_of(way)))
+        kubeconfig = await asyncio.to_thread(
+            rights.limited, watched, tmp_path, frame.WATCHER, frame.NAMESPACE, things
+        )
         workspace = planned("phi", NAMESPACE, provisioning=way)
         if way == "none":
             await stage.simulator.add_node("mine", specs.A100, 1, apps="phi")
