@@ -7,14 +7,21 @@ BERTH_IMAGES=required whatever is missing is a failure.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import tempfile
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 ROOT = Path(__file__).parents[1]
 BASE = "localhost/berth-test-base:12"
@@ -100,6 +107,41 @@ def size(image: str) -> int:
     return int(run("podman", "image", "inspect", "--format", "{{.Size}}", image).strip())
 
 
-def remove(container: str) -> None:
-    """End a container and forget it."""
-    subprocess.run(["podman", "rm", "--force", "--time", "5", container], check=False, capture_output=True)
+@contextlib.contextmanager
+def running(
+    image: str, *arguments: str, mounts: Sequence[str] = (), up: Callable[[], bool], seconds: float = 30
+) -> Iterator[str]:
+    """Run an image as a restricted pod would, from when it is up until the context ends; yield its name."""
+    volumes = [part for mount in mounts for part in ("--volume", mount)]
+    name = run(*PODMAN, "run", "--detach", *RESTRICTED, *volumes, image, *arguments).strip()
+    try:
+        deadline = time.monotonic() + seconds
+        while not up():
+            if time.monotonic() > deadline:
+                told = subprocess.run(["podman", "logs", name], capture_output=True, text=True, check=False)
+                pytest.fail(f"it is not up within {seconds:.0f} s:\n{told.stdout}{told.stderr}")
+            time.sleep(0.1)
+        yield name
+    finally:
+        remove = ["podman", "rm", "--force", "--time", "5", name]
+        subprocess.run(remove, check=False, capture_output=True)
+
+
+def page(port: int, path: str) -> tuple[int, str]:
+    """Return status and text of a plain page of a container; 0 while nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+    except OSError as error:
+        return 0, str(error)
+
+
+def end(container: str) -> tuple[float, int]:
+    """Tell a container to end; return the seconds that it took and its exit code."""
+    began = time.monotonic()
+    run("podman", "stop", "--time", "60", container)
+    seconds = time.monotonic() - began
+    return seconds, int(run("podman", "inspect", "--format", "{{.State.ExitCode}}", container))

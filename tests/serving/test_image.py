@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import time
-import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests import images
-from tests.images import RESTRICTED, inside, run
-from tests.serving.processes import free_port, wait_until
+from tests.images import inside, page, run
+from tests.serving.processes import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.serving.conftest import Engine
@@ -29,6 +25,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 IMAGE = "localhost/berth-test-serving:cpu"
 LARGEST_BYTES = 300 * 2**20
 """What the image may add to its base: Python with its packages, and the engine with every CPU's variant."""
+
+END_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -50,62 +48,33 @@ def image(base: str, engine: Engine, tmp_path_factory: pytest.TempPathFactory) -
     return IMAGE
 
 
-@pytest.fixture
-def start(image: str) -> Iterator[Callable[..., str]]:
-    """Start containers as a restricted pod would; they end with the test."""
-    started: list[str] = []
-
-    def begin(*arguments: str, mounts: tuple[str, ...] = ()) -> str:
-        volumes = [part for mount in mounts for part in ("--volume", mount)]
-        command = (*images.PODMAN, "run", "--detach", *RESTRICTED, *volumes, image, *arguments)
-        started.append(run(*command).strip())
-        return started[-1]
-
-    yield begin
-    for container in started:
-        images.remove(container)
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
-
-
-def test_the_image_answers_as_the_originals_quick_start(start: Callable[..., str], model_file: Path) -> None:
+def test_the_image_answers_as_the_originals_quick_start(image: str, model_file: Path) -> None:
     port, metrics = free_port(), free_port()
-    container = start(
-        "--host", "127.0.0.1", "--port", str(port), "--metrics-port", str(metrics),
+    with images.running(
+        image, "--host", "127.0.0.1", "--port", str(port), "--metrics-port", str(metrics),
         "--model", f"/models/{model_file.name}", "--parallel", "2",
         mounts=(f"{model_file.parent}:/models:ro",),
-    )  # fmt: skip
-    try:
-        wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), "the model is served", 90)
-    except BaseException:
-        print(subprocess.run(["podman", "logs", container], capture_output=True, text=True, check=False))
-        raise
-    body = {"prompt": "The sea is", "max_length": 16}
-    asked = run(
-        "curl", "--silent", "--fail-with-body", "--max-time", "90", "-X", "POST",
-        "-H", "Content-Type: application/json", "-d", json.dumps(body), f"http://127.0.0.1:{port}/chat",
-    )  # fmt: skip
-    told: dict[str, Any] = json.loads(asked)
-    assert told["Result"].startswith("The sea is")
-    assert len(told["Result"]) > len("The sea is")
-    began = time.monotonic()
-    run("podman", "stop", "--time", "60", container)
-    assert time.monotonic() - began < 30
+        up=lambda: page(port, "/readyz")[0] == 200, seconds=90,
+    ) as container:  # fmt: skip
+        body = {"prompt": "The sea is", "max_length": 16}
+        asked = run(
+            "curl", "--silent", "--fail-with-body", "--max-time", "90", "-X", "POST",
+            "-H", "Content-Type: application/json", "-d", json.dumps(body), f"http://127.0.0.1:{port}/chat",
+        )  # fmt: skip
+        told: dict[str, Any] = json.loads(asked)
+        assert told["Result"].startswith("The sea is")
+        assert len(told["Result"]) > len("The sea is")
+        assert images.end(container)[0] < END_SECONDS
 
 
-def test_the_image_runs_a_worker(start: Callable[..., str]) -> None:
+def test_the_image_runs_a_worker(image: str) -> None:
     port, metrics = free_port(), free_port()
-    start(
-        "worker", "--metrics-host", "127.0.0.1", "--metrics-port", str(metrics),
+    with images.running(
+        image, "worker", "--metrics-host", "127.0.0.1", "--metrics-port", str(metrics),
         "--", "ggml-rpc-server", "--host", "127.0.0.1", "--port", str(port),
-    )  # fmt: skip
-    wait_until(lambda: answers(f"http://127.0.0.1:{metrics}/healthz"), "a healthy worker")
+        up=lambda: page(metrics, "/healthz")[0] == 200, seconds=40,
+    ) as container:  # fmt: skip
+        assert images.end(container)[0] < END_SECONDS
 
 
 def test_nothing_in_the_image_is_writable_or_compiles(image: str) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import images
-from tests.images import RESTRICTED, inside, run
+from tests.images import inside, page
 from tests.serving.processes import free_port
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 IMAGE = "localhost/berth-test-watcher:0.1.0"
 LARGEST_BYTES = 80 * 2**20
 """What the image may add to its base: Python with its packages, and our own code."""
-START_SECONDS, END_SECONDS = 30, 20
+END_SECONDS = 20
 
 
 @pytest.fixture(scope="module")
@@ -49,40 +47,20 @@ def container(image: str, tmp_path: Path) -> Iterator[tuple[str, int]]:
     }  # fmt: skip
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
     port = free_port()
-    name = run(
-        *images.PODMAN, "run", "--detach", *RESTRICTED, "--volume", f"{tmp_path}:/config:ro", image,
-        f"--port={port}", "--kubeconfig=/config/kubeconfig", "--fleet=/config/berth.yaml",
-    ).strip()  # fmt: skip
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while page(port, "/healthz")[0] != 200:
-            assert time.monotonic() < deadline, run("podman", "logs", name)
-            time.sleep(0.1)
+    with images.running(
+        image, f"--port={port}", "--kubeconfig=/config/kubeconfig", "--fleet=/config/berth.yaml",
+        mounts=(f"{tmp_path}:/config:ro",), up=lambda: page(port, "/healthz")[0] == 200,
+    ) as name:  # fmt: skip
         yield name, port
-    finally:
-        images.remove(name)
-
-
-def page(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-    except OSError as error:
-        return 0, str(error)
-    finally:
-        connection.close()
 
 
 def test_the_image_waits_for_its_api_server_and_ends_when_told(container: tuple[str, int]) -> None:
     name, port = container
     assert page(port, "/readyz") == (503, "waiting for the lease\n")
     assert "berth_watcher_config_reload_successful 1.0" in page(port, "/metrics")[1]
-    began = time.monotonic()
-    run("podman", "stop", "--time", "60", name)
-    assert time.monotonic() - began < END_SECONDS
-    assert run("podman", "inspect", "--format", "{{.State.ExitCode}}", name).strip() == "0"
+    seconds, code = images.end(name)
+    assert seconds < END_SECONDS
+    assert code == 0
 
 
 def test_without_credentials_the_image_says_so(image: str) -> None:

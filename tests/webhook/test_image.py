@@ -5,14 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
-import subprocess
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests import images
-from tests.images import RESTRICTED, inside, run
+from tests.images import inside, page
 from tests.serving.processes import free_port
 from tests.webhook.asking import body, rendered
 
@@ -25,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 IMAGE = "localhost/berth-test-webhook:0.1.0"
 LARGEST_BYTES = 100 * 2**20
 """What the image may add to its base: Python with its packages, and our own code."""
-START_SECONDS, END_SECONDS = 30, 20
+END_SECONDS = 20
 
 
 @pytest.fixture(scope="module")
@@ -45,24 +43,12 @@ def container(image: str, tmp_path: Path) -> Iterator[tuple[str, int, int]]:
     tmp_path.chmod(0o777)
     (tmp_path / "berth.yaml").write_text("networkPolicy: enforced\n")
     port, plain = free_port(), free_port()
-    name = run(
-        *images.PODMAN, "run", "--detach", *RESTRICTED, "--volume", f"{tmp_path}:/certificates", image,
-        "--standalone", f"--port={port}", f"--plain-port={plain}", "--cert-dir=/certificates",
+    with images.running(
+        image, "--standalone", f"--port={port}", f"--plain-port={plain}", "--cert-dir=/certificates",
         "--fleet=/certificates/berth.yaml",
-    ).strip()  # fmt: skip
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while '"ready"' not in (said := _logs(name)):
-            assert time.monotonic() < deadline, said
-            time.sleep(0.1)
+        mounts=(f"{tmp_path}:/certificates",), up=lambda: page(plain, "/readyz")[0] == 200,
+    ) as name:  # fmt: skip
         yield name, port, plain
-    finally:
-        images.remove(name)
-
-
-def _logs(container: str) -> str:
-    done = subprocess.run(["podman", "logs", container], capture_output=True, text=True, check=False)
-    return done.stdout + done.stderr
 
 
 def _validate(port: int, authority: Path, document: Any) -> dict[str, Any]:
@@ -87,15 +73,11 @@ def test_the_image_judges_reviews_over_tls_and_ends_when_told(
     assert refused["allowed"] is False
     assert "no-such-model" in refused["status"]["message"]
 
-    connection = http.client.HTTPConnection("127.0.0.1", plain, timeout=20)
-    connection.request("GET", "/readyz")
-    assert connection.getresponse().status == 200
-    connection.close()
+    assert page(plain, "/readyz") == (200, "ready\n")
 
-    began = time.monotonic()
-    run("podman", "stop", "--time", "60", name)
-    assert time.monotonic() - began < END_SECONDS
-    assert run("podman", "inspect", "--format", "{{.State.ExitCode}}", name).strip() == "0"
+    seconds, code = images.end(name)
+    assert seconds < END_SECONDS
+    assert code == 0
 
 
 def test_the_image_has_what_a_cluster_needs(image: str) -> None:
