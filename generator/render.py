@@ -88,7 +88,7 @@ def run(
     from generator.study import study
 
     found = study(paths, fleet).together()
-    notices = _problems(found)
+    notices = _problems(found, errors_only=check)
     if not found.valid:
         return Outcome(valid=False, notices=tuple(notices))
     with contextlib.nullcontext() if check else store.alone(out):
@@ -197,7 +197,7 @@ def _print_stream(paths: Sequence[str], fleet: Path | None, jobs: int | None) ->
     from generator.study import study
 
     found = study(paths, fleet).together()
-    for line in _problems(found):
+    for line in _problems(found, errors_only=False):
         _say(line)
     if not found.valid:
         _say("nothing was rendered")
@@ -206,10 +206,10 @@ def _print_stream(paths: Sequence[str], fleet: Path | None, jobs: int | None) ->
     return 0
 
 
-def _problems(found: Study) -> list[str]:
+def _problems(found: Study, *, errors_only: bool) -> list[str]:
     from generator import reports
 
-    return list(reports.problems_text(found, errors_only=True))
+    return list(reports.problems_text(found, errors_only=errors_only))
 
 
 def _refuse_overlap(paths: Sequence[str], out: Path) -> None:

@@ -295,6 +295,22 @@ def test_the_stream_holds_the_same_objects_in_apply_order(
     assert [thing["kind"] for thing in streamed[:3]] == ["Workspace", "ServiceAccount", "ConfigMap"]
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["to a folder", "to a stream"])
+def test_warnings_are_told_beside_it_as_check_words_them(
+    specs: Path, out: Path, capsys: pytest.CaptureFixture[str], stream: bool
+) -> None:
+    path = write(specs, "three", "chat")
+    path.write_text(path.read_text().replace("  llamacpp:", "  config: tuned\n  llamacpp:"))
+    told = berth("check", specs).stdout
+    assert f"{path}:14:3: warning: inference.config:" in told
+    assert render.command_line([str(specs)], out="-" if stream else str(out)) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith(told)
+    assert "warning:" not in said.out
+    assert render.command_line([str(specs)], out=str(out), check=True) == (1 if stream else 0)
+    assert "warning:" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("where", ["the folder itself", "a folder above"])
 def test_an_output_folder_that_holds_the_specs_is_refused(specs: Path, where: str) -> None:
     out = specs if where == "the folder itself" else specs.parent
