@@ -15,7 +15,7 @@ from generator.charts.frames import LEADER, REPLICA, WORKER
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from berth.plans import Plan, Server, Weights
+    from berth.plans import Adapter, Plan, Server, Weights
     from generator.charts.frames import Frame, Object
 
 PLAN_FOLDER, KEYS_FOLDER, CACHE_FOLDER = "/etc/berth", "/etc/berth-keys", "/cache"
@@ -70,9 +70,7 @@ def serving(frame: Frame, server: Server, weights: Weights, group: Group | None 
         ports=[_port("http", labels.PORT), _port("metrics", labels.METRICS_PORT)],
         resources=_resources(frame.plan, server),
         startupProbe=_probe(
-            "/readyz",
-            "http",
-            failures=startup_failures(weights, group is not None, sum(one.size for one in own)),
+            "/readyz", "http", failures=startup_failures(weights, own, group=group is not None)
         ),
         readinessProbe=_probe("/readyz", "http", period=5, failures=2),
         livenessProbe=_probe("/healthz", "http", failures=6),
@@ -184,16 +182,14 @@ def queue_label(frame: Frame) -> dict[str, str]:
     return {"kueue.x-k8s.io/queue-name": frame.pod.queue} if frame.pod.queue is not None else {}
 
 
-def startup_failures(weights: Weights, group: bool = False, more: int = 0) -> int:
+def startup_failures(weights: Weights, adapters: Sequence[Adapter] = (), *, group: bool = False) -> int:
     """Return how many probes may fail before a start counts as stuck; bytes and disk speed decide.
-
-    `more` is the bytes of what is read beside the weights.
 
     >>> from berth.plans import Weights
     >>> startup_failures(Weights(hf="r", file="m.gguf", size=15 * 1024**3))
     41
     """
-    size = weights.size + more
+    size = weights.size + sum(adapter.size for adapter in adapters)
     seconds = START_ALLOWANCE_SECONDS + size / READ_SPEED + (GROUP_ALLOWANCE_SECONDS if group else 0)
     return math.ceil(seconds / _PROBE_PERIOD_SECONDS)
 

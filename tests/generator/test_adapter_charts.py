@@ -93,13 +93,17 @@ def test_every_secret_is_used_once(make: Make, rendered: Callable[..., Object]) 
 
 
 def test_a_large_adapter_gets_more_time_to_start(make: Make, pod_of: Callable[[Object], Object]) -> None:
-    def failures(size: int) -> int:
+    def times(size: int) -> tuple[int, int]:
         server = make.server(adapters=(Adapter(name="a", image="i", file="a.gguf", size=size),))
-        pod = pod_of(make.objects(server=server)["Deployment/falcon-7b"])
-        found: int = pod["containers"][0]["startupProbe"]["failureThreshold"]
-        return found
+        deployment = make.objects(server=server)["Deployment/falcon-7b"]
+        probe = pod_of(deployment)["containers"][0]["startupProbe"]
+        return probe["failureThreshold"] * probe["periodSeconds"], deployment["spec"][
+            "progressDeadlineSeconds"
+        ]
 
-    assert failures(15 * GIB) > failures(GIB)
+    small, large = times(GIB), times(15 * GIB)
+    assert large[0] > small[0]
+    assert large[1] - small[1] == large[0] - small[0]
 
 
 def test_workers_on_other_nodes_need_no_files(make: Make, pod_of: Callable[[Object], Object]) -> None:
