@@ -11,7 +11,7 @@ from berth.engine.hyperparameters import Hyperparameters
 from berth.errors import CatalogError, InvalidGguf
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     from berth.engine.gguf import Header
     from berth.engine.tensors import Tensor
@@ -91,6 +91,31 @@ class Layout:
     def input(self) -> tuple[Tensor, ...]:
         """The tensors of the input, which stay in host memory."""
         return tuple(tensor for tensor in self.tensors if tensor.name in _INPUT)
+
+    @cached_property
+    def kinds(self) -> tuple[Hashable, ...]:
+        """For each layer, what makes its part of the engine's graph differ from another's."""
+        numbers = self.hyperparameters
+        shapes: list[list[tuple[str, tuple[int, ...]]]] = [[] for _ in range(numbers.layers)]
+        for tensor in self.tensors:
+            layer = layer_of(tensor.name)
+            if layer is not None and layer < numbers.layers:
+                shapes[layer].append((tensor.name.partition(".")[2].partition(".")[2], tensor.shape))
+        return tuple(
+            (
+                frozenset(shapes[layer]),
+                numbers.windowed[layer],
+                numbers.recurrent[layer],
+                numbers.heads[layer],
+                numbers.kv_heads[layer],
+                numbers.experts_used[layer],
+                numbers.has_kv(layer),
+                layer < numbers.leading_dense,
+                layer < numbers.deepstack_layers,
+                bool(numbers.no_rope_step) and (layer + 1) % numbers.no_rope_step == 0,
+            )
+            for layer in range(numbers.main_layers)
+        )
 
     @property
     def tied(self) -> bool:

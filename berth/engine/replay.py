@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from berth.engine import graphs, kv
 from berth.engine.graphs.attention import Builder
-from berth.engine.layouts import layer_of
 from berth.engine.scheduler import PIPELINE_COPIES, buffer_sizes
 from berth.errors import InvalidGguf, InvalidSettings
 
@@ -132,7 +131,7 @@ def representative(layout: Layout, placement: Placement, levels: Levels = ()) ->
 
 
 def _choose(layout: Layout, placement: Placement, levels: dict[int, int]) -> Chosen:
-    kinds = _kinds(layout)
+    kinds = layout.kinds
     last = len(kinds) - 1
     if placement.gpus > 1 and layout.hyperparameters.embedding_per_layer:
         # every layer brings an input of its own to the later devices
@@ -198,35 +197,3 @@ def _wanted(times: int, period: int, level: int) -> tuple[int, int]:
         return times, 1
     least, cycle = steps[level]
     return least + (times - least) % cycle, cycle
-
-
-def _kinds(layout: Layout) -> tuple[Hashable, ...]:
-    """What makes one layer's part of the graph differ from another's."""
-    known: tuple[Hashable, ...] | None = layout.__dict__.get("_kinds")
-    if known is None:
-        known = layout.__dict__["_kinds"] = _find_kinds(layout)
-    return known
-
-
-def _find_kinds(layout: Layout) -> tuple[Hashable, ...]:
-    numbers = layout.hyperparameters
-    shapes: list[list[tuple[str, tuple[int, ...]]]] = [[] for _ in range(numbers.layers)]
-    for tensor in layout.tensors:
-        layer = layer_of(tensor.name)
-        if layer is not None and layer < numbers.layers:
-            shapes[layer].append((tensor.name.partition(".")[2].partition(".")[2], tensor.shape))
-    return tuple(
-        (
-            frozenset(shapes[layer]),
-            numbers.windowed[layer],
-            numbers.recurrent[layer],
-            numbers.heads[layer],
-            numbers.kv_heads[layer],
-            numbers.experts_used[layer],
-            numbers.has_kv(layer),
-            layer < numbers.leading_dense,
-            layer < numbers.deepstack_layers,
-            bool(numbers.no_rope_step) and (layer + 1) % numbers.no_rope_step == 0,
-        )
-        for layer in range(numbers.main_layers)
-    )

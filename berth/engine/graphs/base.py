@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 
 MOST_RANK = 1024
-"""Of LoRA adapters. Nothing says an adapter's own; published ones stay below 512. Between the two matrices of
-one lie four bytes for each token and rank."""
+"""Of LoRA adapters. No spec says an adapter's own; this is twice the most that vLLM serves (512:
+`MaxLoRARanks` at docs.vllm.ai, v0.14). Between the two matrices of one lie four bytes for each token and
+rank."""
 
 
 def given(kind: str, *lengths: int) -> Node:
