@@ -78,6 +78,20 @@ def test_adapters_keep_their_order_which_requests_name_them_by() -> None:
     assert argv[argv.index("--lora-scaled") + 1] == "/adapters/b/b.gguf:1,/adapters/a/a.gguf:1"
 
 
+@pytest.mark.parametrize(
+    ("strength", "written"),
+    [
+        pytest.param("0", "0", id="none, until a request turns it on"),
+        pytest.param("0.0", "0", id="none, as a fraction"),
+        pytest.param("0.000001", "1e-06", id="the least"),
+        pytest.param("1.0", "1", id="all"),
+    ],
+)
+def test_a_strength_reaches_the_engine_as_a_number(strength: str, written: str) -> None:
+    argv = server(planned([{**adapter(), "strength": strength}], [file()])).argv("m.gguf")
+    assert argv[argv.index("--lora-scaled") + 1] == f"/adapters/sql/sql.gguf:{written}"
+
+
 def test_the_bytes_of_every_adapter_are_counted_on_each_gpu() -> None:
     without = gpus(planned([], []))
     with_two = gpus(planned([adapter("a"), adapter("b")], [file("a"), file("b", size=1000)]))
@@ -139,6 +153,51 @@ def test_the_plan_explains_where_each_adapter_comes_from() -> None:
             "inference.adapters[0].strength",
             '"1.5" is no number from 0 to 1',
             id="a strength beyond KAITO's bounds",
+        ),
+        *(
+            pytest.param(
+                ([{**adapter(), "strength": strength}], [file()]),
+                "inference.adapters[0].strength",
+                f'"{strength}" is no number from 0 to 1',
+                id=f"the strength {strength or 'of nothing'}",
+            )
+            for strength in ("-0.5", "nan", "1e-3", "0,5", ".5")
+        ),
+        pytest.param(
+            ([{**adapter(), "strength": 0.5}], [file()]),
+            "inference.adapters[0].strength",
+            "expected a text, found 0.5",
+            id="a strength without its quotes",
+        ),
+        pytest.param(
+            ([adapter()], [file(size=0)]),
+            "inference.llamacpp.adapters[0].size",
+            "`size` is 0; it has to be at least 1",
+            id="a file of no bytes",
+        ),
+        pytest.param(
+            ([adapter()], [file(size="24Mi")]),
+            "inference.llamacpp.adapters[0].size",
+            'expected a whole number, found the text "24Mi"',
+            id="a size with a unit",
+        ),
+        pytest.param(
+            ([adapter()], [file(size=2**40 + 1)]),
+            "inference.llamacpp.adapters[0].size",
+            "it has to be at most 1099511627776",
+            id="a file larger than any",
+        ),
+        pytest.param(
+            ([adapter(f"a{number}") for number in range(11)], [file(f"a{number}") for number in range(10)]),
+            "inference.adapters",
+            "`adapters` has 11 entries; at most 10 are allowed",
+            id="eleven adapters",
+        ),
+        pytest.param(
+            ([adapter()], [file(file="/sql.gguf")]),
+            "inference.llamacpp.adapters[0].file",
+            "is no relative path",
+            id="a path from the root",
         ),
         pytest.param(
             ([adapter(urls=["https://example.com/a.gguf"])], [file()]),

@@ -190,6 +190,12 @@ CASES: dict[str, tuple[Any, str, str, str]] = {
         "expected a number, found nan",
         "write a number",
     ),
+    "a kind for several nodes that there is not": (
+        {"severalNodes": "leaderworkersets"},
+        "severalNodes",
+        '"leaderworkersets" is not one of `statefulset` and `leaderworkerset`',
+        "write `leaderworkerset`",
+    ),
     "a limit below zero": (
         {"limits": {"cluster": {"nodes": -1}}},
         "limits.cluster.nodes",

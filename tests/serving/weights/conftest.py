@@ -1,4 +1,7 @@
-"""A hub of one's own: real HTTP on loopback, with a second server as the content network behind it."""
+"""A hub of one's own: real HTTP on loopback, with a second server as the content network behind it.
+
+Beside it, one file whose readings are counted.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import random
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
@@ -15,6 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
+
+from serving.weights import checking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +33,10 @@ TOKEN = "hf_secret"
 def content(size: int, seed: int = 0) -> bytes:
     """Bytes that begin as a GGUF file does and repeat nowhere."""
     return (b"GGUF" + random.Random(seed).randbytes(size))[:size]
+
+
+DATA = content(300_000)
+SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
 @dataclass
@@ -152,6 +162,31 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is what some tests are about."""
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    path = tmp_path / "models" / "m.gguf"
+    path.parent.mkdir()
+    path.write_bytes(DATA)
+    return path
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that were read whole."""
+    names: list[str] = []
+    real = checking.hash_file
+
+    def counted(path: Path, progress: checking.Progress | None = None) -> str:
+        names.append(path.name)
+        return real(path, progress)
+
+    monkeypatch.setattr(checking, "hash_file", counted)
+    return names
 
 
 @pytest.fixture

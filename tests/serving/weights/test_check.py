@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,38 +11,10 @@ from serving import weights
 from serving.weights import checking, commands, stamps
 from serving.weights.errors import MissingWeights
 from serving.weights.stamps import State
-from tests.serving.weights.conftest import content
+from tests.serving.weights.conftest import DATA, SHA256
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-DATA = content(300_000)
-SHA256 = hashlib.sha256(DATA).hexdigest()
-
-
-@pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    scratch = tmp_path / "tmp"
-    scratch.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    path = tmp_path / "models" / "m.gguf"
-    path.parent.mkdir()
-    path.write_bytes(DATA)
-    return path
-
-
-@pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that were read whole."""
-    names: list[str] = []
-    real = checking.hash_file
-
-    def counted(path: Path, progress: checking.Progress | None = None) -> str:
-        names.append(path.name)
-        return real(path, progress)
-
-    monkeypatch.setattr(checking, "hash_file", counted)
-    return names
 
 
 @pytest.mark.parametrize(

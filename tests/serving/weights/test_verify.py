@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import subprocess
@@ -19,37 +18,21 @@ from serving.weights import checking, stamps, verifying
 from serving.weights.errors import MissingWeights
 from serving.weights.leases import Timing
 from serving.weights.stamps import State
-from tests.serving.weights.conftest import content
+from tests.serving.weights.conftest import DATA, SHA256
 
-DATA = content(300_000)
-SHA256 = hashlib.sha256(DATA).hexdigest()
 QUICK = Timing(heartbeat=0.05, stale=2, settle=0.05, poll=0.02)
 
 
 @pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    scratch = tmp_path / "tmp"
-    scratch.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    path = tmp_path / "models" / "m.gguf"
-    path.parent.mkdir()
-    path.write_bytes(DATA)
-    return path
+def slowly(hashed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading takes a moment, in which others arrive."""
+    counted = checking.hash_file
 
-
-@pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that were read whole; reading takes a moment."""
-    names: list[str] = []
-    real = checking.hash_file
-
-    def counted(path: Path, progress: checking.Progress | None = None) -> str:
-        names.append(path.name)
+    def slow(path: Path, progress: checking.Progress | None = None) -> str:
         time.sleep(0.3)
-        return real(path, progress)
+        return counted(path, progress)
 
-    monkeypatch.setattr(checking, "hash_file", counted)
-    return names
+    monkeypatch.setattr(checking, "hash_file", slow)
 
 
 @pytest.fixture
@@ -57,6 +40,7 @@ def said() -> list[str]:
     return []
 
 
+@pytest.mark.usefixtures("slowly")
 def test_of_many_pods_one_hashes(model: Path, hashed: list[str], said: list[str]) -> None:
     found: list[State] = []
 
