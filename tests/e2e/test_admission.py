@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import json
 import signal
@@ -14,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from generator.platform import frame
 from tests.e2e.conftest import ROOT, free_ports
+from tests.e2e.webhooks import KINDS, NAME, as_installed
 from tests.webhook.asking import rendered, workspace
 from tests.webhook.test_admission import spoil
 
@@ -32,53 +33,9 @@ OLD: dict[str, Any] = {
 """Fits nowhere near."""
 
 
-def configurations(port: int, authority: bytes) -> list[dict[str, Any]]:
-    """Both webhook configurations, for a webhook that listens on this machine."""
-
-    def entry(name: str, path: str, groups: list[str], resources: list[str], failure: str) -> dict[str, Any]:
-        return {
-            "name": name,
-            "clientConfig": {
-                "url": f"https://localhost:{port}/{path}",
-                "caBundle": base64.b64encode(authority).decode(),
-            },
-            "rules": [
-                {
-                    "apiGroups": groups,
-                    "apiVersions": ["*"],
-                    "operations": ["CREATE", "UPDATE"],
-                    "resources": resources,
-                    "scope": "Namespaced",
-                }
-            ],
-            "failurePolicy": failure,
-            "sideEffects": "None",
-            "admissionReviewVersions": ["v1"],
-            "timeoutSeconds": 10,
-        }
-
-    own = entry("workspaces.berth.dev", "validate", ["kaito.sh"], ["workspaces"], "Fail")
-    apps = entry("workloads.berth.dev", "validate", ["apps"], ["deployments", "statefulsets"], "Fail")
-    pods = entry("pods.berth.dev", "validate", [""], ["pods"], "Ignore")
-    filling = entry("workspaces.berth.dev", "mutate", ["kaito.sh"], ["workspaces"], "Fail")
-    filled = entry("pods.berth.dev", "mutate", [""], ["pods"], "Fail")
-    return [
-        {
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": kind,
-            "metadata": {"name": "berth-webhook"},
-            "webhooks": entries,
-        }
-        for kind, entries in (
-            ("ValidatingWebhookConfiguration", [own, apps, pods]),
-            ("MutatingWebhookConfiguration", [filling, filled]),
-        )
-    ]
-
-
 @pytest.fixture(scope="module")
 def guarded(cluster: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
-    """The API server with both webhooks on."""
+    """The API server with both webhooks on, as the platform has them."""
     folder = tmp_path_factory.mktemp("webhook")
     (port,) = free_ports(1)
     log = folder / "log"
@@ -95,28 +52,24 @@ def guarded(cluster: Kubectl, tmp_path_factory: pytest.TempPathFactory) -> Itera
             time.sleep(0.1)
         # Stored before there were rules, so neither filled nor checked.
         cluster("create", "-f", "-", stdin=json.dumps(workspace(**OLD)))
-        made = configurations(port, (folder / "ca.crt").read_bytes())
-        cluster(
-            "apply",
-            "--server-side",
-            "-f",
-            "-",
-            stdin=json.dumps({"kind": "List", "apiVersion": "v1", "items": made}),
-        )
+        for one in as_installed(frame.Settings(), port, (folder / "ca.crt").read_bytes()):
+            cluster("apply", "--server-side", "-f", "-", stdin=json.dumps(one))
         _wait_until_asked(cluster)
         yield cluster
     finally:
-        for kind in ("validating", "mutating"):
-            cluster("delete", f"{kind}webhookconfiguration", "berth-webhook", "--ignore-not-found")
+        for kind in KINDS:
+            cluster("delete", kind, NAME, "--ignore-not-found")
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
 
 
 def _wait_until_asked(cluster: Kubectl) -> None:
     """The API server takes up a new configuration a moment later."""
-    wrong = json.dumps(workspace(inference={"preset": {"name": "no-such-model"}}))
+    wrong = json.dumps(workspace("wrong", inference={"preset": {"name": "no-such-model"}}))
     deadline = time.monotonic() + START_SECONDS
-    while cluster("create", "--dry-run=server", "-f", "-", stdin=wrong, check=False).code == 0:
+    while (
+        "no-such-model" not in cluster("create", "--dry-run=server", "-f", "-", stdin=wrong, check=False).err
+    ):
         assert time.monotonic() < deadline, "the API server never asked the webhook"
         time.sleep(0.2)
 

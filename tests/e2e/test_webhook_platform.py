@@ -16,7 +16,7 @@ import yaml
 from berth import labels
 from generator.platform import frame
 from tests.e2e.conftest import free_ports
-from tests.e2e.webhooks import World, cleaned, configure_as_installed, limited, until
+from tests.e2e.webhooks import World, as_installed, cleaned, limited, until
 from tests.webhook.asking import rendered
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def world(cluster: Kubectl, namespace: str, tmp_path: Path) -> Iterator[World]:
     port, plain = free_ports(2)
     found = World(cluster, namespace, tmp_path, limited(cluster, tmp_path), flags=("--fleet", str(fleet)))
     with cleaned(found):
-        configure_as_installed(found, frame.Settings(), port)
+        for one in as_installed(frame.Settings(), port):
+            cluster("apply", "--server-side", "-f", "-", stdin=json.dumps(one))
         found.start("one", port, plain)
         until(lambda: found.replicas["one"].ready, 60, found)
         until(lambda: found.submit()[0] == 0, 20, found)

@@ -210,13 +210,16 @@ def configure(world: World, ports: dict[str, int]) -> None:
         world.cluster("apply", "--server-side", "-f", "-", stdin=body)
 
 
-def configure_as_installed(world: World, settings: frame.Settings, port: int) -> None:
-    """Store the platform's own configurations; only the address differs, since there is no Service here."""
-    for one in admission.configurations(settings):
+def as_installed(settings: frame.Settings, port: int, authority: bytes | None = None) -> list[Any]:
+    """Return the platform's own configurations; only the address differs, since there is no Service here."""
+    found = list(admission.configurations(settings))
+    for one in found:
         for entry in one["webhooks"]:
             path = entry.pop("clientConfig")["service"]["path"]
             entry["clientConfig"] = {"url": f"https://127.0.0.1:{port}{path}"}
-        world.cluster("apply", "--server-side", "-f", "-", stdin=json.dumps(one))
+            if authority is not None:
+                entry["clientConfig"]["caBundle"] = base64.b64encode(authority).decode()
+    return found
 
 
 @contextlib.contextmanager
