@@ -71,6 +71,16 @@ def test_an_image_installs_nothing_without_its_hash(room: str) -> None:
         assert "--only-binary :all:" in line
 
 
+def test_webhook_and_watcher_are_built_alike() -> None:
+    """A Dockerfile includes no other, so what is mended in one has to be mended in both."""
+    own = re.compile(r"^(# The .* image\.|.*image\.description=.*|EXPOSE .*)$", re.MULTILINE)
+    webhook, watcher = (
+        own.sub("", (ROOT / room / "Dockerfile").read_text()).replace(room, "ROOM")
+        for room in ("webhook", "watcher")
+    )
+    assert webhook == watcher
+
+
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
 def test_a_workflow_has_no_more_rights_than_it_says(workflow: Path) -> None:
     document = yaml.safe_load(workflow.read_text())
