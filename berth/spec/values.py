@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from berth import quantities
 from berth.spec.texts import code, listed, nearest, quote
 
 if TYPE_CHECKING:
@@ -116,6 +117,8 @@ class Integer(Node):
             digits = value.strip()
             if digits.isascii() and digits.isdigit() and len(digits) <= 12:
                 fix = f"write `{int(digits)}` without quotes"
+            elif (meant := self._quantity(digits)) is not None:
+                fix = f"write `{meant}`: units are not read here"
             elif self.word and nearest(value, [self.word]):
                 fix = f"write `{self.word}`"
             else:
@@ -132,6 +135,14 @@ class Integer(Node):
             fix = f"write a number from {self.least} to {self.most}"
             return report.error(path, value, reason, fix, "out-of-range")
         return value
+
+    def _quantity(self, text: str) -> int | None:
+        """What `24Mi` stands for, where that is a number that may stand here."""
+        try:
+            found = quantities.parse(text)
+        except ValueError:
+            return None
+        return int(found) if self.least <= found <= self.most and found == int(found) else None
 
     def schema(self) -> Schema:
         if self.word is None:

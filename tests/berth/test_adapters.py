@@ -232,6 +232,20 @@ def test_what_is_wrong_is_told_alone_at_its_field(arguments: Any, path: str, rea
     assert found.fix
 
 
+@pytest.mark.parametrize(
+    ("size", "fix"),
+    [
+        pytest.param("24Mi", "write `25165824`: units are not read here", id="mebibytes"),
+        pytest.param("25.3M", "write `25300000`: units are not read here", id="a fraction of megabytes"),
+        pytest.param("24 MB", "write a whole number such as `1`", id="no unit of Kubernetes"),
+        pytest.param("2Ti", "write a whole number such as `1`", id="more than there can be"),
+        pytest.param("1m", "write a whole number such as `1`", id="less than a byte"),
+    ],
+)
+def test_a_size_with_a_unit_is_told_in_bytes(size: str, fix: str) -> None:
+    assert problem([adapter()], [file(size=size)]).fix == fix
+
+
 def test_a_template_has_no_adapters() -> None:
     data = document(
         inference={
