@@ -13,6 +13,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
+from starlette.requests import ClientDisconnect
 
 from kube.logs import fields
 from webhook import admission, reviews, workers
@@ -67,26 +68,18 @@ class Admissions:
                 began = time.perf_counter()
                 deadline = workers.deadline(request.query_params.get("timeout"))
                 if len(body) <= _INLINE_BYTES:
-                    review = self._read(body, endpoint)
+                    review = reviews.parse(body)
                 else:
-                    review = await self._workers.run(deadline, self._read, body, endpoint)
-                if isinstance(review, Response):
-                    return review
+                    review = await self._workers.run(deadline, reviews.parse, body)
                 if endpoint == "validate" and admission.plans(review, self._context()):
                     return await self._workers.run(deadline, self._judge, review, endpoint, began)
                 return self._judge(review, endpoint, began)
             except _Refused as refused:
                 return self._error(refused.status, str(refused), close=True)
-            except Late as late:
-                return self._error(late.status, str(late))
-
-    def _read(self, body: bytes, endpoint: str) -> reviews.Request | Response:
-        try:
-            return reviews.parse(body)
-        except reviews.BadReview as bad:
-            return self._error(bad.status, bad.message)
-        except Exception as bug:  # the caller is to read 500, whatever it is
-            return self._bug(bug, endpoint, None)
+            except (reviews.BadReview, Late) as told:
+                return self._error(told.status, str(told))
+            except Exception as bug:  # the caller is to read 500, whatever it is
+                return self._bug(bug, endpoint, None)
 
     def _judge(self, review: reviews.Request, endpoint: str, began: float) -> Response:
         try:
@@ -166,4 +159,6 @@ async def _body(request: Request) -> bytes:
                 parts.append(part)
     except TimeoutError:
         raise _Refused(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
+    except ClientDisconnect:
+        raise _Refused(400, "the caller left before its body was whole") from None
     return b"".join(parts)

@@ -192,6 +192,22 @@ def test_slow_clients_are_cut_off_and_hold_up_nobody(running: Running) -> None:
     assert all(BODY_SECONDS - 1 < seconds < BODY_SECONDS + 6 for seconds in took.values()), took
 
 
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_bug(running: Running) -> None:
+    trusted = ssl.create_default_context(cafile=str(running.authority))
+    leaving = trusted.wrap_socket(
+        socket.create_connection(("localhost", running.port), timeout=20), server_hostname="localhost"
+    )
+    leaving.sendall(HEADERS + b"Content-Length: 5000\r\n\r\n{")
+    time.sleep(0.2)
+    leaving.close()
+    deadline = time.monotonic() + 10
+    while "the caller left" not in (said := running.log.read_text()):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.05)
+    assert running.post(body(POD), JSON)[0] == 200
+    assert "Traceback" not in running.log.read_text()
+
+
 def test_the_plain_port_tells_health_and_metrics_and_no_content_is_logged(running: Running) -> None:
     secret = {**POD, "metadata": {"name": "p", "annotations": {"token": "do-not-log-me"}}}
     assert running.post(body(secret), JSON)[0] == 200
