@@ -105,3 +105,23 @@ def test_whoever_waits_too_long_is_told_before_the_api_server_gives_up(
             assert json.loads((await task).text)["response"]["allowed"] is True
 
     _with_client(scene)
+
+
+@pytest.mark.parametrize("where", ["plans", "validate"])
+def test_a_bug_of_ours_is_500_and_its_text_stands_nowhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a token of the object")
+
+    monkeypatch.setattr(admission, where, broken)
+
+    async def scene(client: httpx.AsyncClient) -> None:
+        answer = await client.post("/validate", content=body(workspace()), headers=JSON)
+        assert answer.status_code == 500
+        assert "berth's webhook has a bug" in answer.text
+        assert "a token" not in answer.text
+
+    _with_client(scene)
+    (told,) = [record for record in caplog.records if record.getMessage() == "bug"]
+    assert "a token" not in str(vars(told))
