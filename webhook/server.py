@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable
 
+    from berth.catalog import Catalog
     from webhook.cluster import Cluster
     from webhook.settings import Settings
 
@@ -92,9 +93,7 @@ async def serve(settings: Settings) -> int:
     places: list[socket.socket] = []
     try:
         configuration.load()
-        # The first admission is not to pay for reading every preset.
-        for model in configuration.catalog.models:
-            model.layout(model.default_quantization)
+        prepare(configuration.catalog)
         places.append(sockets.listen(settings.host, settings.port))
         if settings.plain_port is not None:
             places.append(sockets.listen(settings.host, settings.plain_port))
@@ -267,12 +266,15 @@ def _why(done: Iterable[asyncio.Task[Any]]) -> int:
     return 0
 
 
-def spare_the_collector() -> None:
-    """The catalogue stays for good, and what a plan takes meanwhile is freed by itself.
+def prepare(catalog: Catalog) -> None:
+    """Read every preset now, so that no first admission pays for it, and spare the collector what stays.
 
-    Looking through both again and again took half of the planner's time. The oldest generation is looked
-    through when nobody waits; see `_refresh`.
+    The catalogue stays for good, and what a plan takes meanwhile is freed by itself: looking through both
+    again and again took half of the planner's time. The oldest generation is looked through when nobody
+    waits; see `_refresh`.
     """
+    for model in catalog.models:
+        model.layout(model.default_quantization)
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 5, 1_000)

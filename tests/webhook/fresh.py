@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 
-from berth import catalog
 from tests.webhook.asking import context
 from webhook import admission, reviews, server
 
@@ -13,10 +12,8 @@ from webhook import admission, reviews, server
 def main() -> None:
     """Start as the program does, answer, and print the seconds."""
     content = sys.stdin.buffer.read()
-    for model in catalog.load().models:
-        model.layout(model.default_quantization)
     within = context()
-    server.spare_the_collector()
+    server.prepare(within.catalog)
     began = time.thread_time()
     request = reviews.parse(content)
     admission.validate(request, within).to_bytes()

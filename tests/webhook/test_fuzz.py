@@ -48,9 +48,7 @@ BATCH = 50
 def as_the_program_does() -> Iterator[None]:
     """Let the collector look as rarely as the program lets it."""
     thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
-    for model in catalog.load().models:
-        model.layout(model.default_quantization)
-    server.spare_the_collector()
+    server.prepare(catalog.load())
     yield
     gc.set_threshold(*thresholds)
     gc.unfreeze()

@@ -19,7 +19,7 @@ import pytest
 
 from kube.configuration import BadConfiguration, Configuration
 from tests.webhook.asking import ROOT, body
-from webhook import settings
+from webhook import server, settings, sockets
 from webhook.app import BODY_SECONDS
 from webhook.metrics import Metrics
 
@@ -214,6 +214,22 @@ def test_the_plain_port_tells_health_and_metrics_and_no_content_is_logged(runnin
     assert running.plainly("/readyz") == (200, "ready\n")
     assert "berth_webhook_admission_requests_total{" in running.plainly("/metrics")[1]
     assert "do-not-log-me" not in running.log.read_text()
+
+
+def test_the_program_prepares_its_catalogue_before_it_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared: list[Any] = []
+
+    def occupied(*_: object) -> None:
+        assert prepared
+        raise OSError("in use")
+
+    monkeypatch.setattr(server, "prepare", prepared.append)
+    monkeypatch.setattr(sockets, "listen", occupied)
+    given = settings.read(["--standalone", "--cert-dir", str(tmp_path)], {})
+    assert server.run(given) == server.EXIT_PORT
+    assert len(prepared) == 1
 
 
 def test_the_fleet_file_is_read_again_and_a_broken_one_keeps_the_last_good(tmp_path: Path) -> None:
