@@ -71,7 +71,7 @@ def plan(scene: Scene, held: Rails) -> Moves:
         return Moves(way, tuple(alive), entries=tuple(scene.entries.values()))
     frozen = bool(scene.reading.problem) or scene.paused or held.dry_run
     stays = frozen or bool(scene.snapshot.refused)
-    current = [claim for claim in alive if way.fits(scene, claim)]
+    current = [claim for claim in alive if way.claims is not None and way.claims.fits(scene, claim)]
     outdated = [claim for claim in alive if claim not in current]
     kept, given, surplus = _counted(scene, way, current)
     entries = attempts.advanced(scene, kept)
@@ -80,7 +80,7 @@ def plan(scene: Scene, held: Rails) -> Moves:
     ]
     kept = [claim for claim in kept if claim not in given_up]
     failed = {claim.index: attempts.failed(scene, entries[claim.index], claim) for claim in given_up}
-    missing = scene.count - len(kept) - len(given) if way.kind is not None else 0
+    missing = scene.count - len(kept) - len(given) if way.claims is not None else 0
     staying = {claim.index for claim in [*kept, *surplus, *outdated]}
     slots = attempts.slots(scene, staying, {**entries, **failed}, missing)
     due = [entry for entry in slots if entry.retry_at is None or entry.retry_at <= scene.now]

@@ -69,7 +69,7 @@ def view(scene: Scene, moves: Moves, rails: Rails) -> View:
 def _of_claims(scene: Scene, moves: Moves) -> Iterator[Finding]:
     if moves.blocked is not None:
         yield Finding(moves.blocked.reason, moves.blocked.message, of_claim=True)
-    elif moves.way.kind is None:
+    elif moves.way.claims is None:
         closed = moves.way.blocked(scene)
         if closed is not None:
             yield Finding(closed.reason, closed.message, of_claim=True)
@@ -113,7 +113,7 @@ def waiting(scene: Scene, moves: Moves, seen: View) -> str:
     count = max(1, seen.needed - seen.ready)
     said = f"waiting for {count} node{'s' if count > 1 else ''}"
     kinds = sorted({entry.instance_type for entry in moves.entries if entry.phase != Stage.READY.word})
-    if not kinds or moves.way.kind is None:
+    if not kinds or moves.way.claims is None:
         kinds = list(scene.reading.instance_types[:1])
     if kinds:
         said += f" of {' or '.join(kinds)}"

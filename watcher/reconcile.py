@@ -97,11 +97,13 @@ def _claims(scene: Scene, planned: Moves) -> Iterator[Action]:
     for claim, why in planned.deletes:
         yield Delete(claim.kind, claim.name, claim.uid)
         yield Tell("Normal", "NodeRemoved", f"{claim.kind} {claim.name} ({claim.instance_type}): {why}")
+    claims = planned.way.claims
+    if claims is None:
+        return
     for entry in planned.creates:
-        if planned.way.kind is not None:
-            body = planned.way.body(scene, entry.index, entry.attempt, entry.instance_type)
-            yield Create(planned.way.kind, body)
-            yield Tell("Normal", "NodeRequested", f"{planned.way.kind} {entry.name} of {entry.instance_type}")
+        body = claims.body(scene, entry.index, entry.attempt, entry.instance_type)
+        yield Create(claims.kind, body)
+        yield Tell("Normal", "NodeRequested", f"{claims.kind} {entry.name} of {entry.instance_type}")
 
 
 def _told(scene: Scene, planned: Moves, after: Object) -> Iterator[Action]:

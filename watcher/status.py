@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from watcher.moves import Moves
     from watcher.nodes import View
     from watcher.scene import Scene
-    from watcher.world import Object, Rails
+    from watcher.world import ClaimKind, Object, Rails
 
 PATIENCE = 3
 """Attempts that fail in a row before a Workspace is said to be stalled; they go on all the same."""
@@ -78,9 +78,10 @@ def _said(scene: Scene, moves: Moves, seen: View) -> dict[Condition, Said]:
         return dict.fromkeys(three, unknown) | _not_rendered(scene)
     resource, inference = _resource(moves, seen), _inference(scene, seen)
     said = {Condition.RESOURCE_READY: resource, Condition.INFERENCE_READY: inference}
-    if moves.way.kind is not None:
-        kind = Condition.MACHINE_READY if moves.way.kind == "Machine" else Condition.NODE_CLAIM_READY
-        said[kind] = _claims(moves, seen)
+    if moves.way.claims is not None:
+        kind = moves.way.claims.kind
+        condition = Condition.MACHINE_READY if kind == "Machine" else Condition.NODE_CLAIM_READY
+        said[condition] = _claims(moves, seen, kind)
     if scene.reading.problem:
         worst = Said(False, Reason.NOT_RENDERED, scene.reading.problem)
         return said | {Condition.WORKSPACE_READY: worst} | _not_rendered(scene)
@@ -127,9 +128,9 @@ def _resource(moves: Moves, seen: View) -> Said:
     return Said(False, seen.why.reason, f"{counted}: {seen.why.message}")
 
 
-def _claims(moves: Moves, seen: View) -> Said:
+def _claims(moves: Moves, seen: View, kind: ClaimKind) -> Said:
     wanted = max(0, seen.needed - len(moves.given))
-    counted = f"{min(seen.claims_ready, wanted)} of {wanted} {moves.way.kind}s are ready"
+    counted = f"{min(seen.claims_ready, wanted)} of {wanted} {kind}s are ready"
     if seen.claims_ready >= wanted:
         return Said(True, Reason.NODES_READY, counted)
     why = next((finding for finding in seen.findings if finding.of_claim), None)

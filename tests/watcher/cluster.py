@@ -38,6 +38,12 @@ from watcher.world import (
 Object = dict[str, Any]
 
 
+def fits(scene: Scene, claim: observed.Claim) -> bool:
+    """Whether the plan would make this claim today."""
+    claims = WAYS[scene.reading.provisioning].claims
+    return claims is not None and claims.fits(scene, claim)
+
+
 @cache
 def _rendered(count: int, types: tuple[str, ...], way: str) -> tuple[Object, str]:
     made = worlds.workspace(
@@ -294,9 +300,8 @@ class Cluster:
             assert not metadata(seen).get("deletionTimestamp"), f"{name} was seen to be going"
         else:
             scene = Scene(snapshot, Fleet(), self.now)
-            way = WAYS[scene.reading.provisioning]
             alive = [one for one in map(self._read, self.truth.claims.values()) if not one.terminating]
-            fitting = [one for one in alive if way.fits(scene, one)]
+            fitting = [one for one in alive if fits(scene, one)]
             assert len(fitting) < scene.count, f"{name} doubles one of {[one.name for one in fitting]}"
             new = self._read(action.body)
             assert new.index not in {one.index for one in alive}, f"{name} has a living claim's index"
@@ -312,14 +317,13 @@ class Cluster:
         """Check that what the watcher saw did not need the claim, and delete it if the uid is right."""
         scene = Scene(snapshot, Fleet(), self.now)
         if not scene.deleting:
-            way = WAYS[scene.reading.provisioning]
             (gone,) = [one for one in scene.claims if one.name == action.name]
             left = [
                 one for one in scene.claims
-                if one.name != gone.name and not one.terminating and way.fits(scene, one)
+                if one.name != gone.name and not one.terminating and fits(scene, one)
             ]  # fmt: skip
             given_up = gone.failure is not None and gone.failure.elsewhere
-            needed = way.fits(scene, gone) and not given_up and len(left) < scene.count
+            needed = fits(scene, gone) and not given_up and len(left) < scene.count
             assert not needed, f"{gone.name} was needed: {[one.name for one in left]} of {scene.count}"
             assert not scene.paused, "deleted in a pause"
         known = self.truth.claims.get(action.name)

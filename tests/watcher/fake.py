@@ -13,16 +13,10 @@ if TYPE_CHECKING:
     from watcher.world import Object
 
 
-class Fake:
-    """The smallest `Provisioner`; `closed` closes it."""
+class FakeClaims:
+    """The smallest `Claims`: every claim fits."""
 
     kind: Literal["NodeClaim"] = "NodeClaim"
-
-    def __init__(self, closed: Blocked | None = None) -> None:
-        self.closed = closed
-
-    def blocked(self, scene: Scene) -> Blocked | None:
-        return self.closed
 
     def body(self, scene: Scene, index: int, attempt: int, instance_type: str) -> Object:
         name = records.name(scene.uid, index, attempt)
@@ -31,6 +25,18 @@ class Fake:
 
     def fits(self, scene: Scene, claim: Claim) -> bool:
         return True
+
+
+class Fake:
+    """The smallest `Provisioner`; `closed` closes it."""
+
+    claims = FakeClaims()
+
+    def __init__(self, closed: Blocked | None = None) -> None:
+        self.closed = closed
+
+    def blocked(self, scene: Scene) -> Blocked | None:
+        return self.closed
 
     def given(self, scene: Scene, wanted: int) -> tuple[Node, ...]:
         return ()

@@ -12,7 +12,7 @@ from berth.fleet import Fleet
 from tests.watcher import worlds
 from tests.watcher.worlds import TYPE, UID
 from watcher import observed, records
-from watcher.provisioners import WAYS, existing
+from watcher.provisioners import WAYS, Claims, existing
 from watcher.reasons import Reason
 
 
@@ -20,6 +20,13 @@ def fleet(**fields: Any) -> Fleet:
     """A fleet file of these fields."""
     found, problems = fleets.read(fields)
     assert found is not None, problems
+    return found
+
+
+def claims(way: str) -> Claims:
+    """The claims of a way that makes some."""
+    found = WAYS[way].claims
+    assert found is not None
     return found
 
 
@@ -33,7 +40,7 @@ def select(*nodes: dict[str, Any], count: int = 2, strict: bool = False, **field
 
 def test_a_node_claim_for_the_gpu_provisioner() -> None:
     scene = worlds.scene(worlds.workspace(disk=54 * 2**30 - 1))
-    assert WAYS["nodeclaim"].body(scene, 1, 2, "Standard_Other") == {
+    assert claims("nodeclaim").body(scene, 1, 2, "Standard_Other") == {
         "apiVersion": "karpenter.sh/v1",
         "kind": "NodeClaim",
         "metadata": {
@@ -68,7 +75,7 @@ def test_a_node_claim_for_the_gpu_provisioner() -> None:
 
 def test_karpenter_of_aws_is_asked_in_resources_that_it_knows() -> None:
     aws = fleet(cloud="aws")
-    spec = WAYS["nodeclaim"].body(worlds.scene(worlds.workspace(disk=2**30), fleet=aws), 0, 0, TYPE)["spec"]
+    spec = claims("nodeclaim").body(worlds.scene(worlds.workspace(disk=2**30), fleet=aws), 0, 0, TYPE)["spec"]
     assert spec["resources"]["requests"] == {"ephemeral-storage": "1Gi", "nvidia.com/gpu": "1"}
     assert spec["nodeClassRef"]["kind"] == "EC2NodeClass"
     assert spec["requirements"][-1] == {
@@ -77,7 +84,7 @@ def test_karpenter_of_aws_is_asked_in_resources_that_it_knows() -> None:
 
 
 def test_a_machine_is_what_kaito_made() -> None:
-    body = WAYS["machine"].body(worlds.scene(worlds.workspace(disk=0)), 0, 0, TYPE)
+    body = claims("machine").body(worlds.scene(worlds.workspace(disk=0)), 0, 0, TYPE)
     name = body["metadata"]["name"]
     assert body["apiVersion"] == "karpenter.sh/v1alpha5"
     assert body["metadata"]["labels"]["karpenter.sh/provisioner-name"] == "default"
@@ -97,7 +104,7 @@ def test_a_machine_is_what_kaito_made() -> None:
 
 def test_labels_that_a_node_gives_itself_are_not_set() -> None:
     workspace = worlds.workspace(labels={"apps": "a", labels.HOSTNAME: "x", labels.INSTANCE_TYPE: "y"})
-    tags = WAYS["nodeclaim"].body(worlds.scene(workspace), 0, 0, TYPE)["metadata"]["labels"]
+    tags = claims("nodeclaim").body(worlds.scene(workspace), 0, 0, TYPE)["metadata"]["labels"]
     assert tags["apps"] == "a"
     assert not {labels.HOSTNAME, labels.INSTANCE_TYPE} & set(tags)
 
@@ -105,9 +112,9 @@ def test_labels_that_a_node_gives_itself_are_not_set() -> None:
 @pytest.mark.parametrize("way", ["nodeclaim", "machine"])
 def test_a_claim_that_is_made_fits(way: str) -> None:
     scene = worlds.scene()
-    body = WAYS[way].body(scene, 0, 0, TYPE)
+    body = claims(way).body(scene, 0, 0, TYPE)
     body["metadata"]["uid"] = "x"
-    assert WAYS[way].fits(scene, observed.claim(body, UID))
+    assert claims(way).fits(scene, observed.claim(body, UID))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +132,7 @@ def test_a_claim_that_is_made_fits(way: str) -> None:
 def test_which_claims_the_plan_would_make_today(change: dict[str, Any], fits: bool) -> None:
     workspace = worlds.workspace(fallback_instance_types=(worlds.SPARE,), disk=54 * 2**30)
     found = observed.claim(worlds.claim(**change), UID)
-    assert WAYS["nodeclaim"].fits(worlds.scene(workspace), found) is fits
+    assert claims("nodeclaim").fits(worlds.scene(workspace), found) is fits
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from watcher.provisioners.claims import Claiming
 from watcher.provisioners.existing import Existing
 from watcher.provisioners.machine import Machines
 from watcher.provisioners.nodeclaim import NodeClaims
@@ -15,21 +16,29 @@ if TYPE_CHECKING:
     from watcher.world import ClaimKind, Object
 
 
+class Claims(Protocol):
+    """Objects of one kind, each of which asks for one node."""
+
+    @property
+    def kind(self) -> ClaimKind:
+        """The kind of object."""
+
+    def body(self, scene: Scene, index: int, attempt: int, instance_type: str) -> Object:
+        """Return the claim for one node."""
+
+    def fits(self, scene: Scene, claim: Claim) -> bool:
+        """Say whether a claim is one that the plan would make today."""
+
+
 class Provisioner(Protocol):
     """What the watcher needs to know of a way to get nodes; it touches nothing."""
 
     @property
-    def kind(self) -> ClaimKind | None:
-        """The kind of object that asks for one node; None where the watcher makes none."""
+    def claims(self) -> Claims | None:
+        """What asks for the nodes; None where the watcher makes no claim."""
 
     def blocked(self, scene: Scene) -> Blocked | None:
         """Say why this way is closed in this cluster, if it is."""
-
-    def body(self, scene: Scene, index: int, attempt: int, instance_type: str) -> Object:
-        """Return the claim for one node; only asked for where there is a kind."""
-
-    def fits(self, scene: Scene, claim: Claim) -> bool:
-        """Say whether a claim is one that the plan would make today."""
 
     def given(self, scene: Scene, wanted: int) -> tuple[Node, ...]:
         """Return at most so many nodes that count without a claim of ours."""
@@ -39,8 +48,8 @@ class Provisioner(Protocol):
 
 
 WAYS: dict[str, Provisioner] = {
-    "nodeclaim": NodeClaims(),
-    "machine": Machines(),
+    "nodeclaim": Claiming(NodeClaims()),
+    "machine": Claiming(Machines()),
     "nodepool": NodePools(),
     "none": Existing(),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from berth import labels
@@ -23,13 +24,18 @@ _NODES_OWN = frozenset({labels.HOSTNAME, labels.INSTANCE_TYPE, "kubernetes.io/ar
 TAINT = {"key": labels.GPU_TAINT_KEY, "value": labels.GPU_TAINT_VALUE, "effect": "NoSchedule"}
 
 
-class Claims:
-    """One object of `kind` for each node."""
+class Kind(ABC):
+    """One kind of claim."""
 
     kind: ClaimKind
     way: str
     """The name of this way in the fleet file, and its kind's in the cluster's discovery."""
     install: str
+    """What serves the kind where nobody does, as the end of a sentence."""
+
+    @abstractmethod
+    def body(self, scene: Scene, index: int, attempt: int, instance_type: str) -> Object:
+        """Return the claim for one node."""
 
     def blocked(self, scene: Scene) -> Blocked | None:
         """Say that the cluster does not serve the kind, if so."""
@@ -48,6 +54,17 @@ class Claims:
             and tags(scene).items() <= claim.labels.items()
             and claim.disk >= plan.nodes.disk * DISK_SLACK
         )
+
+
+class Claiming:
+    """`provisioning: nodeclaim` and `provisioning: machine`: one claim for each node."""
+
+    def __init__(self, claims: Kind) -> None:
+        self.claims = claims
+
+    def blocked(self, scene: Scene) -> Blocked | None:
+        """Say what the cluster or the fleet file lacks for this kind of claim."""
+        return self.claims.blocked(scene)
 
     def given(self, scene: Scene, wanted: int) -> tuple[Node, ...]:
         """Return nodes of somebody else's making that match, as KAITO counts them."""

@@ -10,9 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from berth.workspaces import LabelRequirement
-    from watcher.observed import Claim, Node
+    from watcher.observed import Node
     from watcher.scene import Blocked, Scene
-    from watcher.world import Object
 
 GRACE_S = 600.0
 """A node that was counted and is not ready is counted this much longer: kubelets restart."""
@@ -23,19 +22,11 @@ KAITO_POOL = "kaito"
 class Existing:
     """`provisioning: none`."""
 
-    kind = None
+    claims = None
 
     def blocked(self, scene: Scene) -> Blocked | None:
         """Nothing closes this way."""
         return None
-
-    def body(self, scene: Scene, index: int, attempt: int, instance_type: str) -> Object:
-        """Never asked for."""
-        raise NotImplementedError("no claim asks for a node that exists")
-
-    def fits(self, scene: Scene, claim: Claim) -> bool:
-        """No claim does: the plan wants none."""
-        return False
 
     def given(self, scene: Scene, wanted: int) -> tuple[Node, ...]:
         """Return the nodes to count, the likeliest first."""

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 _PROVISIONER = "karpenter.sh/provisioner-name"
 
 
-class Machines(claims.Claims):
-    """`provisioning: machine`."""
+class Machines(claims.Kind):
+    """The claims of `provisioning: machine`."""
 
     kind = "Machine"
     way = "machine"

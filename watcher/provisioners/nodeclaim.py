@@ -19,8 +19,8 @@ _POOL = "kaito"
 """A NodePool that does not exist: Karpenter scales nothing up by it, and KAITO's tools find the claim."""
 
 
-class NodeClaims(claims.Claims):
-    """`provisioning: nodeclaim`."""
+class NodeClaims(claims.Kind):
+    """The claims of `provisioning: nodeclaim`."""
 
     kind = "NodeClaim"
     way = "nodeclaim"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from berth import labels
 from kube.objects import mapping, metadata
 from watcher import failures, observed
-from watcher.provisioners.existing import Existing
 from watcher.reasons import Reason
 from watcher.scene import Blocked
 
@@ -17,8 +16,10 @@ if TYPE_CHECKING:
     from watcher.world import Object
 
 
-class NodePools(Existing):
+class NodePools:
     """`provisioning: nodepool`."""
+
+    claims = None
 
     def blocked(self, scene: Scene) -> Blocked | None:
         """Say what is missing: the kind, the NodePool, or Karpenter's consent to it."""
