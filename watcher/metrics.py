@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from kube import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,37 +14,33 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 PREFIX = "berth_watcher_"
-_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 Samples = dict[tuple[str, ...], float]
 
 
-class Metrics:
+class Metrics(metrics.Metrics):
     """Of one replica."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        super().__init__(
+            PREFIX,
+            ready="1 while `/readyz` says so",
+            leader="1 while this replica makes and removes nodes",
+        )
         self._live = _Live()
         self.registry.register(self._live)
-        self.ready = self._gauge("ready", "1 while `/readyz` says so")
-        self.leader = self._gauge("leader", "1 while this replica makes and removes nodes")
-        self.terms = self._counter("leader_transitions", "How often this replica began to lead", ())
+        self.terms = self._counter("leader_transitions", "How often this replica began to lead")
         self._passes = self._counter(
-            "passes", "Passes over Workspaces by what came out: the reason of `Ready`, `gone` or `failed`",
-            ("outcome",),
-        )  # fmt: skip
+            "passes",
+            "Passes over Workspaces by what came out: the reason of `Ready`, `gone` or `failed`",
+            "outcome",
+        )
         self._seconds = self._histogram("pass_duration_seconds", "From taking a Workspace to the last write")
         self._first_write = self._histogram(
             "event_to_write_seconds", "From an event to the first write that it led to"
         )
         self._actions = self._counter(
-            "actions", "What was done: creates and deletes of claims, status patches, …", ("action", "result")
+            "actions", "What was done: creates and deletes of claims, status patches, …", "action", "result"
         )
-        self._config_good = self._gauge(
-            "config_reload_successful", "1 if the fleet file in use is the newest, 0 if the newest is broken"
-        )
-        self._reloads = self._counter("config_reloads", "Readings of a changed fleet file", ("outcome",))
 
     def passed(self, outcome: str, seconds: float) -> None:
         """Count a pass."""
@@ -66,29 +55,11 @@ class Metrics:
         """Count an action."""
         self._actions.labels(action, result).inc()
 
-    def reloaded(self, good: bool) -> None:
-        """Note how reading a changed fleet file went."""
-        self._config_good.set(good)
-        self._reloads.labels("good" if good else "broken").inc()
-
     def watch(
         self, name: str, text: str, labels: Iterable[str], read: Callable[[], Samples], *, total: bool = False
     ) -> None:
         """Show what is read only when somebody scrapes: a gauge, or a counter that somebody else counts."""
         self._live.add(name, text, tuple(labels), read, total)
-
-    def text(self) -> bytes:
-        """Return all of it as Prometheus reads it."""
-        return generate_latest(self.registry)
-
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(f"{PREFIX}{name}", text, registry=self.registry)
-
-    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
-        return Counter(f"{PREFIX}{name}", text, labels, registry=self.registry)
-
-    def _histogram(self, name: str, text: str) -> Histogram:
-        return Histogram(f"{PREFIX}{name}", text, registry=self.registry, buckets=_SECONDS)
 
 
 class _Live:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from kube.serving import Server
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    import socket
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from watcher.metrics import Metrics
 
@@ -55,20 +57,6 @@ class Pages:
         return 404, b"here are /healthz, /readyz and /metrics\n", _TEXT
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to us."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Take the port now, so that a taken one is told before anything else begins."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=128)
-
-
 @contextlib.asynccontextmanager
 async def serving(pages: Pages, place: socket.socket) -> AsyncIterator[None]:
     """Serve the pages while the block runs."""
@@ -76,7 +64,7 @@ async def serving(pages: Pages, place: socket.socket) -> AsyncIterator[None]:
         pages, lifespan="off", ws="none", access_log=False, log_config=None, server_header=False,
         timeout_keep_alive=75, timeout_graceful_shutdown=1, http="httptools", limit_concurrency=256,
     )  # fmt: skip
-    server = _Server(config)
+    server = Server(config)
     task = asyncio.create_task(server.serve([place]))
     try:
         yield

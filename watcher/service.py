@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import time
 from datetime import UTC, datetime
 from functools import partial
@@ -20,6 +19,7 @@ from kube.configuration import BadConfiguration, Configuration
 from kube.errors import KubeError
 from kube.leases import Leader
 from kube.logs import fields
+from kube.serving import listen, stop_signals
 from watcher import server
 from watcher.metrics import Metrics, Samples
 from watcher.runner import Term
@@ -112,12 +112,12 @@ def show_terms(metrics: Metrics, of: Callable[[Callable[[Term], Samples]], Sampl
 
 async def serve(settings: Settings) -> int:
     """Serve until a signal; return the process's exit code."""
-    stop = _stop_signals()
+    stop = stop_signals()
     metrics = Metrics()
     configuration = Configuration(settings.fleet, metrics.reloaded)
     try:
         configuration.load()
-        place = server.listen(settings.host, settings.port)
+        place = listen(settings.host, settings.port)
     except BadConfiguration as problem:
         log.error("the fleet file cannot be used: %s", problem)
         return EXIT_CONFIGURATION
@@ -172,11 +172,3 @@ def _silence(term: Term) -> Samples:
 
 def _amounts(name: str, term: Term) -> Samples:
     return {(namespace,): getattr(amount, name) for namespace, amount in term.amounts().items()}
-
-
-def _stop_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from fastapi import FastAPI, Response
 
 from kube.configuration import BadConfiguration, Configuration
 from kube.logs import fields
+from kube.serving import listen, stop_signals
 from webhook import app, sockets
 from webhook.admission import Context
 from webhook.certificates.tls import LiveTls
@@ -86,7 +86,7 @@ def run(settings: Settings) -> int:
 
 async def serve(settings: Settings) -> int:
     """Serve until a signal."""
-    stop = _stop_signals()
+    stop = stop_signals()
     sockets.allow_many_connections()
     metrics, traffic = Metrics(), Traffic()
     configuration = Configuration(settings.fleet, metrics.reloaded)
@@ -94,9 +94,9 @@ async def serve(settings: Settings) -> int:
     try:
         configuration.load()
         prepare(configuration.catalog)
-        places.append(sockets.listen(settings.host, settings.port))
+        places.append(listen(settings.host, settings.port))
         if settings.plain_port is not None:
-            places.append(sockets.listen(settings.host, settings.plain_port))
+            places.append(listen(settings.host, settings.plain_port))
     except BadConfiguration as problem:
         log.error("the fleet file cannot be used: %s", problem)
         return EXIT_CONFIGURATION
@@ -280,11 +280,3 @@ def prepare(catalog: Catalog) -> None:
     gc.set_threshold(50_000, 5, 1_000)
     # A plan is worked out beside the event loop, which is to get its turn soon.
     sys.setswitchinterval(0.001)
-
-
-def _stop_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop

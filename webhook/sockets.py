@@ -7,18 +7,17 @@ hundreds of them take nothing but memory.
 
 from __future__ import annotations
 
-import contextlib
 import resource
-import socket
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from kube import serving
+
 if TYPE_CHECKING:
     import asyncio
     import ssl
-    from collections.abc import Iterator
 
 KEEP_ALIVE_SECONDS = 120
 """Longer than the 90 seconds after which an API server drops an idle connection itself."""
@@ -62,13 +61,8 @@ class Protocol(HttpToolsProtocol):
             self._patience = None
 
 
-class Server(uvicorn.Server):
-    """Leaves signals to us."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Do nothing with them."""
-        yield
+class Server(serving.Server):
+    """Knows how many connections it has."""
 
     @property
     def connections(self) -> int:
@@ -89,16 +83,9 @@ def server(application: Any, context: ssl.SSLContext | None = None) -> Server:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
         http=Protocol,
-        backlog=2048,
         ssl_context_factory=None if context is None else lambda config, default: context,
     )
     return Server(config)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Take the port now, so that a taken one is told before anything else begins."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=2048)
 
 
 def allow_many_connections() -> None:

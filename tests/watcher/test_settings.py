@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kube.serving import listen
 from watcher import server, settings
 from watcher.metrics import Metrics
 
@@ -48,7 +49,7 @@ def test_a_value_that_means_nothing_ends_the_program_with_its_reason(
 def test_the_plain_port_tells_health_readiness_and_metrics() -> None:
     missing, metrics = ["Nodes"], Metrics()
     metrics.watch("objects", "Objects known", ("kind",), lambda: {("Node",): 3.0})
-    place = server.listen("127.0.0.1", 0)
+    place = listen("127.0.0.1", 0)
     port = place.getsockname()[1]
 
     def page(path: str, method: str = "GET") -> tuple[int, str]:

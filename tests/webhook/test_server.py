@@ -19,7 +19,7 @@ import pytest
 
 from kube.configuration import BadConfiguration, Configuration
 from tests.webhook.asking import ROOT, body
-from webhook import server, settings, sockets
+from webhook import server, settings
 from webhook.app import BODY_SECONDS
 from webhook.metrics import Metrics
 
@@ -226,7 +226,7 @@ def test_the_program_prepares_its_catalogue_before_it_listens(
         raise OSError("in use")
 
     monkeypatch.setattr(server, "prepare", prepared.append)
-    monkeypatch.setattr(sockets, "listen", occupied)
+    monkeypatch.setattr(server, "listen", occupied)
     given = settings.read(["--standalone", "--cert-dir", str(tmp_path)], {})
     assert server.run(given) == server.EXIT_PORT
     assert len(prepared) == 1
