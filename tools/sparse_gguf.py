@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from typing import TYPE_CHECKING, Any
 
 from berth.engine.tensors import TYPES
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from berth.engine.tensors import Tensor
 
 ALIGNMENT = 32
-_BOOLEAN, _TEXT, _ARRAY = 7, 8, 9
+_SIGNED, _BOOLEAN, _TEXT, _ARRAY = 5, 7, 8, 9
 
 
 def write(path: Path, metadata: Mapping[str, Any], tensors: Iterable[Tensor]) -> int:
@@ -58,7 +59,12 @@ def _text(value: str) -> bytes:
 
 
 def _value(value: Any) -> bytes:
-    """A value with its type; whole numbers are u32 and lists are of their first entry's type."""
+    """A value with its type; whole numbers are u32 and lists are of their first entry's type.
+
+    An `array` of signed whole numbers stays one: there are keys that the engine reads in no other form.
+    """
+    if isinstance(value, array):
+        return struct.pack(f"<IIQ{len(value)}i", _ARRAY, _SIGNED, len(value), *value)
     if isinstance(value, list | tuple):
         kind = _kind(value[0])
         entries = b"".join(_plain(kind, entry) for entry in value)
