@@ -56,6 +56,10 @@ def llama_server(server: Server, model_path: str, rpc: Sequence[str] = ()) -> li
     if server.adapters:
         scaled = (f"{adapter.path}:{adapter.strength:g}" for adapter in server.adapters)
         arguments += ["--lora-scaled", ",".join(scaled)]
+    if server.mmproj is not None:
+        arguments += ["--mmproj", server.mmproj.path, "--mmproj-offload"]
+        if server.mmproj.max_image_tokens is not None:
+            arguments += ["--image-max-tokens", str(server.mmproj.max_image_tokens)]
     if rpc:
         arguments += ["--rpc", ",".join(rpc)]
     arguments += [

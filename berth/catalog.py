@@ -192,10 +192,17 @@ class Catalog:
             raise InvalidEntry(problems)
         return replace(self, own_models=own, instance_types=types, _made=self._made)
 
-    def digest(self, model: Model | None = None, instance_types: Iterable[InstanceType] = ()) -> str:
-        """Return the digest of the entries that a plan used."""
+    def digest(
+        self,
+        model: Model | None = None,
+        instance_types: Iterable[InstanceType] = (),
+        *,
+        images: bool = False,
+    ) -> str:
+        """Return the digest of the entries that a plan used, with the projector's where it takes `images`."""
         entries = tuple((instance.name, instance.digest) for instance in instance_types)
-        return _digest(model.digest if model else None, entries)
+        projector = model.projector.digest if images and model and model.projector else None
+        return _digest(model.digest if model else None, entries, projector)
 
     def _read_models(self, documents: Sequence[Any], problems: list[Problem]) -> dict[str, Model]:
         found: dict[str, Model] = {}
@@ -226,8 +233,11 @@ class Catalog:
 
 
 @lru_cache(maxsize=4_096)
-def _digest(model: str | None, instance_types: tuple[tuple[str, str], ...]) -> str:
-    return digest({"model": model, "instanceTypes": dict(instance_types)})
+def _digest(
+    model: str | None, instance_types: tuple[tuple[str, str], ...], projector: str | None = None
+) -> str:
+    used = {"model": model, "instanceTypes": dict(instance_types)}
+    return digest(used if projector is None else {**used, "projector": projector})
 
 
 def replace_price(instance: InstanceType, price: Any) -> InstanceType:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from berth.errors import CatalogError, ProblemsError
-from berth.plans import Frozen, Task
+from berth.plans import Frozen, Task, digest
 from berth.problems import Path, Problem
 
 Quantization = Literal[
@@ -76,6 +76,20 @@ class Files(Frozen):
         }
 
 
+class Projector(File):
+    """What turns images into a model's tokens: a GGUF file of its own, with the metadata that it holds."""
+
+    metadata: dict[str, Any]
+    sources: tuple[Source, ...] = ()
+    estimated: bool = False
+    """Whether a number was derived and not read from a source."""
+
+    @property
+    def digest(self) -> str:
+        """Changes exactly when something changes that a plan can depend on."""
+        return digest(self.model_dump(mode="json", exclude_none=True, exclude={"sources", "estimated"}))
+
+
 class Parameters(Frozen):
     """How many parameters the publisher counts; the completeness test compares the tensors with it.
 
@@ -108,6 +122,8 @@ class Entry(Frozen):
     quantizations: Annotated[tuple[Quantization, ...], Field(min_length=1)]
     default_quantization: Quantization
     files: tuple[Files, ...] = ()
+    projector: Projector | None = None
+    """The file with which the model takes images; a Workspace names it in `inference.llamacpp.mmproj`."""
     published_parameters: Parameters | None = None
     sources: tuple[Source, ...] = ()
     estimated: bool = False

@@ -16,6 +16,7 @@ from berth.engine.devices import MOST_GPUS
 
 if TYPE_CHECKING:
     from berth.engine.layouts import Layout
+    from berth.engine.settings import Images
     from berth.instances import InstanceType
     from berth.models import Model
     from berth.plans import Memory
@@ -52,6 +53,8 @@ class Demand:
     """Off where CUDA has none for the model's heads: attention would be computed on the host."""
     adapters: tuple[int, ...] = ()
     """Bytes of each LoRA adapter."""
+    images: Images | None = None
+    """What taking images takes beside the model."""
 
     @property
     def wanted_context(self) -> int:
@@ -72,6 +75,7 @@ class Demand:
             gpus=gpus,
             tensor_split=(1,) * gpus if gpus > 1 else (),
             adapters=self.adapters,
+            images=self.images,
         )
 
 
@@ -84,6 +88,7 @@ def demand(
     cache_type_k: str = "f16",
     cache_type_v: str = "f16",
     adapters: tuple[int, ...] = (),
+    images: Images | None = None,
 ) -> Demand:
     """Return what a replica of a model asks, with the batch that its task needs.
 
@@ -105,6 +110,7 @@ def demand(
         ubatch=batch if embeds else 512,
         embeddings=embeds,
         adapters=adapters,
+        images=images,
     )
     return made if _has_flash_attention(made) else replace(made, flash_attention=False)
 

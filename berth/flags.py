@@ -27,7 +27,7 @@ class Fault(NamedTuple):
 
 _FIELD = "use `inference.llamacpp.{}`"
 _MEMORY = "remove it: it changes how much memory the engine takes, which the plan has to know"
-_MEDIA = "remove it: images and sounds are not served, since the plan counts no projector"
+_SOUND = "remove it: films and sounds are not served, since the plan counts nothing for them"
 _PLAN = "remove it: the plan sets it"
 _SOURCE = "use `inference.llamacpp.weights`"
 _FRONT = "remove it: the HTTP front of the pod listens, checks keys and serves metrics"
@@ -60,10 +60,11 @@ _OWNED: dict[str, str] = {
     "-ot --override-tensor -cmoe --cpu-moe -ncmoe --n-cpu-moe -ncffn --n-cpu-ffn": _MEMORY,
     "-lm --load-mode -lzm --lazy-mode --no-host --repack -nr --no-repack": _MEMORY,
     "--op-offload --no-op-offload -bs --backend-sampling": _MEMORY,
-    "-mm --mmproj -mmu --mmproj-url --mmproj-auto --no-mmproj --no-mmproj-auto": _MEDIA,
-    "--mmproj-offload --no-mmproj-offload --image-min-tokens --image-max-tokens": _MEDIA,
-    "-mmdev --mmproj-device": _MEDIA,
-    "--mtmd-batch-max-tokens --video-fps --video-timestamp-interval --video-ffmpeg-dir": _MEDIA,
+    "-mm --mmproj -mmu --mmproj-url --mmproj-auto --no-mmproj --no-mmproj-auto": _FIELD.format("mmproj"),
+    "--image-max-tokens": _FIELD.format("mmproj.maxImageTokens"),
+    "--mmproj-offload --no-mmproj-offload -mmdev --mmproj-device --image-min-tokens": _PLAN,
+    "--mtmd-batch-max-tokens": _PLAN,
+    "--video-fps --video-timestamp-interval --video-ffmpeg-dir": _SOUND,
     "--lora --lora-scaled": "use `inference.adapters`, which the plan counts",
     "--lora-init-without-apply": 'write `strength: "0"` in `inference.adapters`',
     "--control-vector --control-vector-scaled --control-vector-layer-range": _MEMORY,

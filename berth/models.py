@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from berth.engine.gguf import Header
     from berth.engine.layouts import Layout
-    from berth.entries import Parameters, Source
+    from berth.entries import Parameters, Projector, Source
     from berth.problems import Path
 
 __all__ = ["InvalidEntry", "Model", "from_entry", "from_header", "parse"]
@@ -52,6 +52,8 @@ class Model:
     features: Mapping[str, bool]
     quantizations: Mapping[str, File]
     default_quantization: str
+    projector: Projector | None = None
+    """The file with which the model takes images, where one is known."""
     published_parameters: Parameters | None = None
     sources: tuple[Source, ...] = ()
     estimated: bool = False
@@ -106,7 +108,7 @@ class Model:
 
     @cached_property
     def digest(self) -> str:
-        """Changes exactly when something changes that a plan can depend on: not with a title or a source."""
+        """Changes exactly when something changes that a plan for text depends on, so not with a title."""
         return digest(
             {
                 "name": self.name,
@@ -142,6 +144,7 @@ def from_entry(entry: Entry) -> Model:
         features=entry.features,
         quantizations={name: _file(entry, name) for name in entry.quantizations},
         default_quantization=entry.default_quantization,
+        projector=entry.projector,
         published_parameters=entry.published_parameters,
         sources=entry.sources,
         estimated=entry.estimated,

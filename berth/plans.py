@@ -6,6 +6,7 @@ input and the pod's settings. Amounts are bytes and tokens; money is per hour of
 
 import hashlib
 import json
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +15,8 @@ from pydantic.alias_generators import to_camel
 PLAN_VERSION = 1
 """Goes up whenever the same spec and catalogue give another plan: admission compares within a version."""
 
+WEIGHTS_FOLDER = "/models"
+"""In the pod; every source of weights ends as files below it."""
 ADAPTERS_FOLDER = "/adapters"
 """In the pod, with a folder for each adapter's image."""
 
@@ -39,6 +42,8 @@ class GpuMemory(Frozen):
     kv_cache: int
     compute: int
     overhead: int
+    projector: int | None = None
+    """Weights and compute buffer of the projector, which is on the first GPU alone."""
     total: int
     capacity: int | None = None
 
@@ -49,6 +54,7 @@ class HostMemory(Frozen):
     weights: int
     kv_cache: int
     compute: int
+    projector: int | None = None
     total: int
 
 
@@ -99,6 +105,26 @@ class Adapter(Frozen):
         return f"{ADAPTERS_FOLDER}/{self.name}/{self.file}"
 
 
+class Projector(Frozen):
+    """What turns images into a model's tokens: one GGUF file in the source of the model's own weights.
+
+    `size` is bytes of its tensors, `image_tokens` what the largest image takes of a slot's context.
+    """
+
+    file: str
+    size: int
+    sha256: str | None = None
+    pinned: bool = False
+    image_tokens: int
+    max_image_tokens: int | None = None
+    """The asked bound of an image, None where the projector's own holds."""
+
+    @property
+    def path(self) -> str:
+        """The file's path in the pod."""
+        return str(PurePosixPath(WEIGHTS_FOLDER, self.file))
+
+
 class Server(Frozen):
     """What runs in the pod. `context_size` is tokens per slot; llama-server's `-c` is the total."""
 
@@ -126,6 +152,8 @@ class Server(Frozen):
     """Host copies of sliding-window and recurrent state per slot."""
     adapters: tuple[Adapter, ...] | None = None
     """LoRA adapters in the order of the engine's own numbers; None where there are none."""
+    mmproj: Projector | None = None
+    """None where the model is served for text alone."""
     extra_args: tuple[str, ...] = ()
 
     def argv(self, model_path: str) -> list[str]:

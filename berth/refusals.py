@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from berth.fleet import Fleet
     from berth.instances import InstanceType
     from berth.models import Model
-    from berth.plans import Adapter, Weights
+    from berth.plans import Adapter, GpuMemory, Projector, Weights
     from berth.workspaces import Workspace
 
 TIGHT_SHARE = 0.10
@@ -117,7 +117,9 @@ def too_small(
     """Say what is short on the named instance type and everything that would fit instead."""
     count = workspace.resource.count or 1
     reason = f"{need(demand, best)}; {supply(instance)}, so each GPU is short of {gib(best.missing)}"
-    if most_nodes == 1 and count > 1:
+    if demand.images is not None and count > 1:
+        reason += f". {count} nodes are not joined for a model that takes images"
+    elif most_nodes == 1 and count > 1:
         reason += (
             f". {count} nodes would be joined over the engine's RPC, which has no authentication, and the "
             "fleet file does not declare networkPolicy: enforced"
@@ -188,7 +190,7 @@ def nothing_fits(
     quantization = _smaller_quantization(workspace, demand, largest, most_nodes)
     if quantization is not None:
         fixes.append(f"inference.llamacpp.quantization: {quantization}")
-    if most_nodes == 1:
+    if most_nodes == 1 and demand.images is None:
         fixes.append("networkPolicy: enforced in berth.yaml, where that is so, for several nodes")
     fix = "write " + ", or ".join(fixes) if fixes else "choose a smaller model"
     return _short(("inference", "preset", "name"), demand.model.name, reason, fix, best)
@@ -217,8 +219,12 @@ def need(demand: Demand, fit: Fit) -> str:
     return (
         f"{demand.model.name} {demand.quantization} with {slots} needs {gib(fullest.total)} on {where} "
         f"(weights{_with_adapters(demand)} {gib(fullest.weights)}, KV cache {gib(fullest.kv_cache)}, "
-        f"compute {gib(fullest.compute)}, CUDA {gib(fullest.overhead)})"
+        f"compute {gib(fullest.compute)}, {_for_images(fullest)}CUDA {gib(fullest.overhead)})"
     )
+
+
+def _for_images(gpu: GpuMemory) -> str:
+    return "" if gpu.projector is None else f"projector {gib(gpu.projector)}, "
 
 
 def _with_adapters(demand: Demand) -> str:
@@ -275,7 +281,12 @@ def _warning(path: Path, value: object, reason: str, rule: str) -> Problem:
 
 
 def explanation(
-    demand: Demand, fit: Fit, smaller: Fit | None, source: Weights, adapters: Sequence[Adapter] = ()
+    demand: Demand,
+    fit: Fit,
+    smaller: Fit | None,
+    source: Weights,
+    adapters: Sequence[Adapter] = (),
+    projector: Projector | None = None,
 ) -> Iterator[str]:
     """Yield why this plan and not less: the choice, what the next smaller one lacks, and the weights."""
     yield f"{need(demand, fit)}; {supply(fit.instance)}"
@@ -284,6 +295,12 @@ def explanation(
         yield f"{gpus} of {smaller.instance.name} would be short of {gib(smaller.missing)}{each}"
     place = source.image or source.hf or f"the volume claim {source.pvc}"
     yield f"weights: {source.file} from {place}, {gib(source.size)}, {_pin(source.pinned)}"
+    first = fit.memory.gpus[0].projector
+    if projector is not None and first is not None:
+        yield (
+            f"images: {projector.file} from the same place, {gib(first)} on the first GPU for up to "
+            f"{projector.image_tokens} tokens each, {_pin(projector.pinned)}"
+        )
     for adapter in adapters:
         yield (
             f"adapter {adapter.name}: {adapter.file} from {adapter.image}, {gib(adapter.size)} on each GPU, "

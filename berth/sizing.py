@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from berth import adapters, choosing, fitting, refusals, weights
+from berth import adapters, choosing, fitting, projectors, refusals, weights
 from berth.errors import InvalidSettings, NoFit, UnknownInstanceType, UnknownModel, UnknownQuantization
 from berth.fleet import Fleet
 from berth.plans import Cost, EngineVariant, NodeRequest, Plan, Server
@@ -112,16 +112,19 @@ def _demand(workspace: Workspace, catalog: Catalog, found: list[Problem]) -> Dem
         return None
     key, value = ours.cache_type_k or "f16", ours.cache_type_v or "f16"
     found += refusals.cache_types(key, value)
+    context, parallel = ours.context_size or model.default_context, ours.parallel or fitting.DEFAULT_PARALLEL
+    found += projectors.problems(workspace, model, model.default_context if context == "auto" else context)
     if found:
         return None
     demand = fitting.demand(
         model,
         quantization,
-        context_size=ours.context_size or model.default_context,
-        parallel=ours.parallel or fitting.DEFAULT_PARALLEL,
+        context_size=context,
+        parallel=parallel,
         cache_type_k=key,
         cache_type_v=value,
         adapters=tuple(adapter.size for adapter in adapters.of(workspace)),
+        images=projectors.measured(workspace, model, parallel),
     )
     found += refusals.by_the_engine(demand)
     return None if found else demand
@@ -157,8 +160,11 @@ def _unknown_instance(name: str, error: UnknownInstanceType) -> Problem:
 
 
 def _most_nodes(workspace: Workspace, fleet: Fleet) -> int:
-    """Several nodes only where the network keeps strangers from the engine's RPC."""
-    if fleet.network_policy != "enforced":
+    """Several nodes only where the network keeps strangers from the engine's RPC.
+
+    The engine has its projector on a GPU of its own node, and counts those of other nodes first.
+    """
+    if fleet.network_policy != "enforced" or workspace.inference.llamacpp.mmproj is not None:
         return 1
     return min(workspace.resource.count or fitting.MOST_NODES_PER_REPLICA, fitting.MOST_NODES_PER_REPLICA)
 
@@ -182,7 +188,11 @@ def _plan(workspace: Workspace, demand: Demand, fit: Fit, catalog: Catalog, flee
     source = weights.of(workspace, demand, fleet)
     if source is None:
         raise NoFit([refusals.no_weights(demand)])
+    if elsewhere := list(projectors.elsewhere(workspace, demand.model, source)):
+        raise NoFit(elsewhere)
+    projector = projectors.of(workspace, demand.model, demand.images, source)
     warnings = tuple(refusals.warnings(workspace, demand, fit, nodes, replicas, source))
+    beside = (*demand.adapters, projector.size if projector else 0)
 
     def write() -> Plan:
         server = Server(
@@ -202,13 +212,16 @@ def _plan(workspace: Workspace, demand: Demand, fit: Fit, catalog: Catalog, flee
             tensor_split=(1,) * fit.gpus if fit.gpus > 1 else (),
             variant=variant((fit.instance, *fallbacks)),
             adapters=adapters.of(workspace) or None,
+            mmproj=projector,
             extra_args=tuple(workspace.inference.llamacpp.extra_args),
         )
         return Plan(
             name=workspace.name,
             namespace=workspace.namespace,
             spec_digest=workspace.spec_digest,
-            catalog_digest=catalog.digest(demand.model, (fit.instance, *fallbacks)),
+            catalog_digest=catalog.digest(
+                demand.model, (fit.instance, *fallbacks), images=projector is not None
+            ),
             fleet_digest=fleet.digest,
             nodes=NodeRequest(
                 instance_type=fit.instance.name,
@@ -218,7 +231,7 @@ def _plan(workspace: Workspace, demand: Demand, fit: Fit, catalog: Catalog, flee
                 gpu_model=fit.instance.gpu_model,
                 labels=dict(workspace.resource.match_labels),
                 preferred=tuple(workspace.resource.preferred_nodes),
-                disk=_disk(source.size + sum(demand.adapters), fit, fleet),
+                disk=_disk(source.size + sum(beside), fit, fleet),
                 provisioning=fleet.provisioning,
             ),
             replicas=replicas,
@@ -236,7 +249,7 @@ def _plan(workspace: Workspace, demand: Demand, fit: Fit, catalog: Catalog, flee
         smaller = fitting.one_less(demand, smallest)
         if smaller is None and workspace.resource.instance_type is None:
             smaller = choosing.next_smaller(demand, smallest, refusals.candidates(catalog, fleet))
-        told = refusals.explanation(demand, fit, smaller, source, adapters.of(workspace))
+        told = refusals.explanation(demand, fit, smaller, source, adapters.of(workspace), projector)
         return tuple(told)
 
     return Decision(write, warnings, explain)

@@ -42,7 +42,7 @@ def of(workspace: Workspace, demand: Demand, fleet: Fleet) -> Weights | None:
         file=published.file,
         size=published.size or size,
         sha256=published.sha256,
-        pinned=_pins(published.sha256, published.file),
+        pinned=pins(published.sha256, published.file),
     )
 
 
@@ -55,7 +55,7 @@ def _own(
         pinned = "@sha256:" in own.image
         return Weights(image=own.image, pull_secrets=secrets, file=file, size=size, pinned=pinned)
     if own.pvc is not None:
-        pinned = _pins(own.sha256, file)
+        pinned = pins(own.sha256, file)
         return Weights(
             pvc=own.pvc, pull_secrets=pull_secrets, file=file, size=size, sha256=own.sha256, pinned=pinned,
             stamp=own.stamp or None,
@@ -68,10 +68,10 @@ def _own(
         file=file,
         size=size,
         sha256=own.sha256,
-        pinned=_pins(own.sha256, file),
+        pinned=pins(own.sha256, file),
     )
 
 
-def _pins(sha256: str | None, file: str) -> bool:
-    """One hash fixes one file; of a split model it would leave the other parts open."""
+def pins(sha256: str | None, file: str) -> bool:
+    """Return whether a hash fixes the content; of a split model it would leave the other parts open."""
     return sha256 is not None and _PART.search(file) is None

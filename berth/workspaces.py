@@ -148,6 +148,7 @@ class LlamaCpp:
     replicas: int | None = None
     weights: WeightsSource | None = None
     adapters: tuple[Mapping[str, Any], ...] = ()
+    mmproj: Mapping[str, Any] | None = None
     extra_args: tuple[str, ...] = ()
     pod: PodSettings = PodSettings()
     expose: Expose | None = None
@@ -326,6 +327,7 @@ def _llamacpp(fields: Mapping[str, Any]) -> LlamaCpp:
         replicas=fields.get("replicas"),
         weights=_weights(fields["weights"]) if "weights" in fields else None,
         adapters=fields.get("adapters", ()),
+        mmproj=fields.get("mmproj"),
         extra_args=fields.get("extraArgs", ()),
         pod=pod_settings(fields.get("pod", {})),
         expose=_expose(fields["expose"]) if "expose" in fields else None,

@@ -73,6 +73,7 @@ def _footprint(same: _Same, settings: Settings, overhead: Overhead | None) -> pl
     weights, cache, compute, batch = _engine(same, settings)
     extra = overhead.bytes(layout, batch) if overhead is not None else 0
     host = settings.gpus
+    beside = _beside(settings)
     return plans.Memory(
         gpus=tuple(
             plans.GpuMemory(
@@ -80,7 +81,8 @@ def _footprint(same: _Same, settings: Settings, overhead: Overhead | None) -> pl
                 kv_cache=cache[gpu],
                 compute=compute[gpu],
                 overhead=extra,
-                total=weights[gpu] + cache[gpu] + compute[gpu] + extra,
+                projector=beside[gpu],
+                total=weights[gpu] + cache[gpu] + compute[gpu] + extra + (beside[gpu] or 0),
             )
             for gpu in range(settings.gpus)
         ),
@@ -88,7 +90,8 @@ def _footprint(same: _Same, settings: Settings, overhead: Overhead | None) -> pl
             weights=weights[host],
             kv_cache=cache[host],
             compute=compute[host],
-            total=weights[host] + cache[host] + compute[host],
+            projector=beside[-1],
+            total=weights[host] + cache[host] + compute[host] + (beside[-1] or 0),
         ),
     )
 
@@ -107,8 +110,22 @@ def least(layout: Layout, settings: Settings, overhead: Overhead | None = None) 
 def _least(same: _Same, settings: Settings, overhead: Overhead | None) -> int:
     weights, cache, batch = _given(same, settings)
     extra = overhead.bytes(same.layout, batch) if overhead is not None else 0
-    held = [one + other for one, other in zip(weights, cache, strict=True)]
+    held = [
+        one + other + (beside or 0)
+        for one, other, beside in zip(weights, cache, _beside(settings), strict=True)
+    ]
     return max(held[: settings.gpus] or held) + extra
+
+
+def _beside(settings: Settings) -> list[int | None]:
+    """The projector's bytes by device; None where it has none. The engine keeps it on one GPU, the first."""
+    there = settings.images
+    if there is None:
+        return [None] * (settings.gpus + 1)
+    on_device = there.weights + there.compute
+    if settings.gpus == 0:
+        return [on_device + there.host]
+    return [on_device, *[None] * (settings.gpus - 1), there.host]
 
 
 @lru_cache(maxsize=4_096)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 PADDING = 256
 """Contexts are padded to multiples of it."""
@@ -15,6 +16,17 @@ CACHE_TYPES = {
 }  # fmt: skip
 """llama-server's names of cache types and ggml's."""
 QUANTIZED = frozenset({"q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"})
+
+
+class Images(NamedTuple):
+    """What taking images takes beside the model: bytes of the projector's weights and compute buffer on the
+    first GPU, bytes on the host, and the tokens of the largest image.
+    """
+
+    weights: int
+    compute: int
+    host: int
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,7 @@ class Settings:
     """Tokens of a batch whose results are wanted; 0 for what llama-server asks for."""
     adapters: tuple[int, ...] = ()
     """Bytes of each LoRA adapter."""
+    images: Images | None = None
 
 
 def padded(value: int, to: int = PADDING) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from berth import flags
-from berth.spec import adapters, formats, pods
+from berth.spec import adapters, formats, mmproj, pods
 from berth.spec.nodes import Field, Sequence, Struct
 from berth.spec.texts import code, listed
 from berth.spec.values import Boolean, Integer, Text
@@ -106,7 +106,7 @@ WEIGHTS = Struct(
     ),
     verdict=_judge_weights,
     hints={
-        "mmproj": "remove it: images and sounds are not served, since the plan counts no projector",
+        "mmproj": "move it to `inference.llamacpp.mmproj`",
         "repository": "write `hf`",
         "huggingface": "write `hf`",
         "url": "write `hf`, `image` or `pvc`",
@@ -148,6 +148,11 @@ LLAMACPP = Struct(
         "adapters": Field(
             adapters.FILES, "File and size of each adapter in `inference.adapters`, by its name."
         ),
+        "mmproj": Field(
+            mmproj.MMPROJ,
+            "Takes images too, with the projector that the model's entry describes; `{}` is enough where "
+            "that names its file. Absent: text alone.",
+        ),
         "extraArgs": Field(
             Sequence(Text(longest=4096), most=64),
             "Further arguments of llama-server, one entry each. Flags that the plan sets are refused.",
@@ -165,13 +170,15 @@ LLAMACPP = Struct(
         "slots": "write `parallel`",
         "quant": "write `quantization`",
         "args": "write `extraArgs`",
+        "projector": "write `mmproj`",
         "tolerations": "move it to `inference.llamacpp.pod.tolerations`",
         "labels": "move it to `inference.llamacpp.pod.labels`",
     },
 )
 
 PRESET_ONLY = (
-    "quantization", "contextSize", "parallel", "cacheTypeK", "cacheTypeV", "weights", "adapters", "extraArgs",
+    "quantization", "contextSize", "parallel", "cacheTypeK", "cacheTypeV", "weights", "adapters", "mmproj",
+    "extraArgs",
 )  # fmt: skip
 """Fields that mean nothing for a pod template of the user's own."""
 

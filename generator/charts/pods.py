@@ -15,7 +15,7 @@ from generator.charts.frames import LEADER, REPLICA, WORKER
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from berth.plans import Adapter, Plan, Server, Weights
+    from berth.plans import Plan, Server, Weights
     from generator.charts.frames import Frame, Object
 
 PLAN_FOLDER, KEYS_FOLDER, CACHE_FOLDER = "/etc/berth", "/etc/berth-keys", "/cache"
@@ -52,7 +52,7 @@ class Group:
 
 def serving(frame: Frame, server: Server, weights: Weights, group: Group | None = None) -> Object:
     """Return the pod template of a replica, or of its leader where it spans several nodes."""
-    supply = supplies.supply(frame, weights)
+    supply = supplies.supply(frame, weights, server.mmproj)
     own = server.adapters or ()
     more = adapters.supply(frame, own, supply)
     container = containers.berth(
@@ -70,7 +70,7 @@ def serving(frame: Frame, server: Server, weights: Weights, group: Group | None 
         ports=[_port("http", labels.PORT), _port("metrics", labels.METRICS_PORT)],
         resources=_resources(frame.plan, server),
         startupProbe=_probe(
-            "/readyz", "http", failures=startup_failures(weights, own, group=group is not None)
+            "/readyz", "http", failures=startup_failures(weights, loaded(server), group=group is not None)
         ),
         readinessProbe=_probe("/readyz", "http", period=5, failures=2),
         livenessProbe=_probe("/healthz", "http", failures=6),
@@ -182,14 +182,19 @@ def queue_label(frame: Frame) -> dict[str, str]:
     return {"kueue.x-k8s.io/queue-name": frame.pod.queue} if frame.pod.queue is not None else {}
 
 
-def startup_failures(weights: Weights, adapters: Sequence[Adapter] = (), *, group: bool = False) -> int:
+def loaded(server: Server) -> list[int]:
+    """Return the bytes of each file that the engine loads beside the weights."""
+    return [file.size for file in (*(server.adapters or ()), server.mmproj) if file is not None]
+
+
+def startup_failures(weights: Weights, beside: Sequence[int] = (), *, group: bool = False) -> int:
     """Return how many probes may fail before a start counts as stuck; bytes and disk speed decide.
 
     >>> from berth.plans import Weights
     >>> startup_failures(Weights(hf="r", file="m.gguf", size=15 * 1024**3))
     41
     """
-    size = weights.size + sum(adapter.size for adapter in adapters)
+    size = weights.size + sum(beside)
     seconds = START_ALLOWANCE_SECONDS + size / READ_SPEED + (GROUP_ALLOWANCE_SECONDS if group else 0)
     return math.ceil(seconds / _PROBE_PERIOD_SECONDS)
 
@@ -204,6 +209,7 @@ def _arguments(server: Server, weights: Weights, group: Group | None) -> list[st
         "--model", model,
         *(["--sha256", weights.sha256] if weights.sha256 is not None else []),
         *adapters.arguments(server.adapters or ()),
+        *supplies.projector_arguments(server.mmproj),
         "--plan", f"{PLAN_FOLDER}/{PLAN_FILE}",
         "--api-keys", KEYS_FOLDER,
     ]  # fmt: skip

@@ -30,7 +30,7 @@ _PROGRESS_ALLOWANCE_SECONDS = 1800
 def workloads(frame: Frame, server: Server, weights: Weights) -> Iterator[Object]:
     """Yield the workloads of a preset."""
     if not frame.spans_nodes:
-        start_seconds = pods.startup_failures(weights, server.adapters or ()) * 10
+        start_seconds = pods.startup_failures(weights, pods.loaded(server)) * 10
         yield deployment(frame, pods.serving(frame, server, weights), start_seconds)
         return
     if frame.fleet.several_nodes == "leaderworkerset":
