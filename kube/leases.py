@@ -24,14 +24,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+RENEW_SHARE = 2 / 3
+"""Of the lease, after which a leader that could not renew it stops; client-go's 10 of 15 seconds."""
+LONGEST_RETRY_S = 2.0
+"""Between two looks at the lease; client-go's as well."""
+
 
 class Leader:
     """Runs work while the lease is ours, and ends the work before it can be somebody else's."""
 
     def __init__(
         self, client: Client, *, namespace: str, name: str, identity: str, duration_s: float = 15,
-        renew_s: float = 10, retry_s: float = 2, clock: Callable[[], float] = time.monotonic,
+        renew_s: float | None = None, retry_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
+        renew_s = duration_s * RENEW_SHARE if renew_s is None else renew_s
+        retry_s = min(LONGEST_RETRY_S, duration_s / 5) if retry_s is None else retry_s
         if not retry_s < renew_s < duration_s:
             raise ValueError("a lease needs retry < renew < duration")
         self._client = client

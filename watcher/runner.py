@@ -52,14 +52,13 @@ class Term:
     def __init__(
         self, client: Client, settings: Settings, configuration: Configuration, metrics: Metrics, *,
         check: Callable[[], None], now: Callable[[], datetime],
-        queue: Queue[Key] | None = None,
     ) -> None:  # fmt: skip
         self._client = client
         self._settings = settings
         self._configuration = configuration
         self._metrics = metrics
         self._now = now
-        self.queue: Queue[Key] = queue if queue is not None else Queue()
+        self.queue: Queue[Key] = Queue()
         self._heard: dict[Key, float] = {}
         self._told_orphans: set[str] = set()
         self._ledger = usage.Ledger()

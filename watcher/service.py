@@ -27,14 +27,11 @@ from watcher.runner import Term
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kube.reflector import Key
-    from watcher.queue import Queue
     from watcher.settings import Settings
 
 log = logging.getLogger(__name__)
 
 EXIT_PORT, EXIT_CONFIGURATION, EXIT_CREDENTIALS, EXIT_BUG = 71, 78, 77, 70
-_RETRY_S = 2.0
 
 
 class Watcher:
@@ -43,21 +40,20 @@ class Watcher:
     def __init__(
         self, client: Client, settings: Settings, configuration: Configuration, metrics: Metrics, *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        queue: Callable[[], Queue[Key]] | None = None,
     ) -> None:  # fmt: skip
-        self._client = client
-        self._settings = settings
-        self._configuration = configuration
         self._metrics = metrics
-        self._now = now
-        self._queue = queue
         self.term: Term | None = None
         """The present term of leading, if there is one."""
-        lease_s = settings.lease_s
         self.leader = Leader(
-            client, namespace=settings.namespace, name=settings.name, identity=settings.identity,
-            duration_s=lease_s, renew_s=lease_s * 2 / 3, retry_s=min(_RETRY_S, lease_s / 5),
-        )  # fmt: skip
+            client,
+            namespace=settings.namespace,
+            name=settings.name,
+            identity=settings.identity,
+            duration_s=settings.lease_s,
+        )
+        self._begin = partial(
+            Term, client, settings, configuration, metrics, check=self.leader.check, now=now
+        )
         show_terms(metrics, self._of)
         metrics.ready.set_function(lambda: float(not self.missing))
 
@@ -73,11 +69,7 @@ class Watcher:
         return "" if self.leader.seen else "the lease"
 
     async def _lead(self) -> None:
-        self.term = Term(
-            self._client, self._settings, self._configuration, self._metrics,
-            check=self.leader.check, now=self._now,
-            queue=self._queue() if self._queue is not None else None,
-        )  # fmt: skip
+        self.term = self._begin()
         self._metrics.leader.set(1)
         self._metrics.terms.inc()
         try:

@@ -98,8 +98,6 @@ class Cluster:
             name=self._settings.name,
             identity=self._settings.identity,
             duration_s=self._settings.lease_s,
-            renew_s=self._settings.lease_s * 2 / 3,
-            retry_s=min(2.0, self._settings.lease_s / 5),
         )
         keeper = Keeper(client, self._settings, self._memory, self._metrics, leader.check)
 
