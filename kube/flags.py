@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 def from_environment(front: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
@@ -28,6 +28,28 @@ def from_environment(front: argparse.ArgumentParser, environment: Mapping[str, s
             front.error(f"the variable of {flag} is to be one of {', '.join(action.choices)}, not {value!r}")
         else:
             action.default = value
+
+
+def add(
+    group: argparse._ActionsContainer, flag: str, read: Callable[[str], object], default: object, help: str
+) -> None:
+    """Add a flag whose help ends with its default."""
+    group.add_argument(flag, type=read, default=default, help=f"{help} (default %(default)s)")
+
+
+def add_replica(group: argparse._ActionsContainer, environment: Mapping[str, str], lease_s: float) -> None:
+    """Add what tells replicas apart, and for how long one of them leads."""
+    named = environment.get("BERTH_POD_NAME")
+    group.add_argument("--identity", default=named, help="this replica's (default: the pod's)")
+    add(group, "--lease-seconds", positive, lease_s, "the leader's")
+
+
+def count(text: str) -> int:
+    """Read a whole number above 0."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return value
 
 
 def positive(text: str) -> float:

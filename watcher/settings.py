@@ -53,51 +53,27 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add = found.add_argument
     add("--kubeconfig", type=Path, help="default: the pod's service account, else your own")
     add("--fleet", type=Path, metavar="berth.yaml", help="the fleet file; read again when it changes")
-    add("--host", default="0.0.0.0", help="address of the port below (default %(default)s)")
-    add(
-        "--port",
-        type=int,
-        default=PORT,
-        help="of /healthz, /readyz, /metrics; 0: any (default %(default)s)",
-    )
-    add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    flags.add(found, "--host", str, Settings.host, "address of the port below")
+    flags.add(found, "--port", int, Settings.port, "of /healthz, /readyz, /metrics; 0: any")
+    add("--log-level", default=Settings.log_level, choices=["debug", "info", "warning", "error"])
     add(
         "--dry-run",
         action="store_true",
         help="make and delete no node; say on the Workspaces what would be done",
     )
-    within = found.add_argument_group("in a cluster").add_argument
-    within("--namespace", default=NAMESPACE, help="of the Lease (default %(default)s)")
-    within("--name", default=NAME, help="of the Lease (default %(default)s)")
-    within(
-        "--identity", default=environment.get("BERTH_POD_NAME"), help="this replica's (default: the pod's)"
+    group = found.add_argument_group("in a cluster")
+    flags.add(group, "--namespace", str, Settings.namespace, "of the Lease")
+    flags.add(group, "--name", str, Settings.name, "of the Lease")
+    flags.add_replica(group, environment, Settings.lease_s)
+    late = (
+        "for which a create that got no answer, or that another leader sent, may still arrive: "
+        "so long a deleted Workspace waits"
     )
-    within("--lease-seconds", type=flags.positive, default=15.0, help="the leader's (default %(default)s)")
-    within(
-        "--late-seconds",
-        type=flags.not_negative,
-        default=60.0,
-        help="for which a create that got no answer, or that another leader sent, may still arrive: "
-        "so long a deleted Workspace waits (default %(default)s)",
-    )
-    within(
-        "--workers",
-        type=_positive_count,
-        default=8,
-        help="Workspaces worked on at the same time (default %(default)s)",
-    )
-    within(
-        "--resync-seconds",
-        type=flags.positive,
-        default=600.0,
-        help="every Workspace is looked at this often at least (default %(default)s)",
-    )
-    within(
-        "--poll-seconds",
-        type=flags.positive,
-        default=2.0,
-        help="between two looks at the fleet file (default %(default)s)",
-    )
+    flags.add(group, "--late-seconds", flags.not_negative, Settings.late_s, late)
+    flags.add(group, "--workers", flags.count, Settings.workers, "Workspaces worked on at the same time")
+    often = "every Workspace is looked at this often at least"
+    flags.add(group, "--resync-seconds", flags.positive, Settings.resync_s, often)
+    flags.add(group, "--poll-seconds", flags.positive, Settings.poll_s, "between two looks at the fleet file")
     flags.from_environment(found, environment)
     return found
 
@@ -122,10 +98,3 @@ def read(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         dry_run=given.dry_run,
         log_level=given.log_level,
     )
-
-
-def _positive_count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be above 0")
-    return value

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kube import flags
+from webhook.certificates.rotation import LIFE_OF_AUTHORITY, LIFE_OF_LEAF
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,8 +45,8 @@ class Settings:
     secret: str = SECRET
     identity: str = "berth-webhook"
     dns_names: tuple[str, ...] = ()
-    authority_life: timedelta = timedelta(days=365)
-    leaf_life: timedelta = timedelta(days=90)
+    authority_life: timedelta = LIFE_OF_AUTHORITY
+    leaf_life: timedelta = LIFE_OF_LEAF
     settle_s: float = 60.0
     poll_s: float = 2.0
     lease_s: float = 15.0
@@ -80,54 +81,49 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add = found.add_argument
     add("--standalone", action="store_true", help="serve without a cluster, for CI and for curl")
     add("--host", help="address to listen on (default: all; 127.0.0.1 with --standalone)")
-    add("--port", type=int, default=HTTPS_PORT, help="of /validate and /mutate (default %(default)s)")
+    flags.add(found, "--port", int, Settings.port, "of /validate and /mutate")
     add("--plain-port", type=int, help=f"of /healthz, /readyz, /metrics (default {PLAIN_PORT} in a cluster)")
     add("--fleet", type=Path, metavar="berth.yaml", help="the fleet file; read again when it changes")
     add("--kubeconfig", type=Path, help="default: the pod's service account, else your own")
-    add("--log-level", default="info", choices=["debug", "info", "warning", "error"])
-    of = found.add_argument_group("certificates").add_argument
-    of(
+    add("--log-level", default=Settings.log_level, choices=["debug", "info", "warning", "error"])
+    _add_certificates(found.add_argument_group("certificates"))
+    group = found.add_argument_group("in a cluster")
+    flags.add(group, "--namespace", str, Settings.namespace, "our own")
+    flags.add(group, "--name", str, Settings.name, "of Service, Lease and webhook configurations")
+    flags.add_replica(group, environment, Settings.lease_s)
+    group = found.add_argument_group("after SIGTERM")
+    group.add_argument(
+        "--quiet-seconds",
+        type=flags.not_negative,
+        default=Settings.quiet_s,
+        help="without a request before the port closes (default %(default)s; 0 with --standalone)",
+    )
+    flags.add(group, "--drain-seconds", flags.positive, Settings.drain_s, "until it closes anyway")
+    flags.from_environment(found, environment)
+    return found
+
+
+def _add_certificates(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
         "--certificates",
         choices=["own", "files", "secret"],
         default="own",
         help="own: made, stored in the Secret and exchanged here; files: read from --cert-dir; "
         "secret: read from the Secret, which somebody else keeps (default %(default)s)",
     )
-    of("--cert-dir", type=Path, metavar="DIR", help="tls.crt, tls.key, ca.crt; with --standalone made there")
-    of("--secret", default=SECRET, help="name of the Secret (default %(default)s)")
-    of("--dns-name", action="append", default=[], help="a further name or address to be good for; repeatable")
-    of("--authority-days", type=flags.positive, default=365.0, help="life of an authority (default 365)")
-    of("--certificate-days", type=flags.positive, default=90.0, help="life of a certificate (default 90)")
-    of(
-        "--settle-seconds",
-        type=flags.not_negative,
-        default=60.0,
-        help="for API servers to take up a new bundle (default %(default)s)",
+    add("--cert-dir", type=Path, metavar="DIR", help="tls.crt, tls.key, ca.crt; with --standalone made there")
+    flags.add(group, "--secret", str, Settings.secret, "name of the Secret")
+    add(
+        "--dns-name", action="append", default=[], help="a further name or address to be good for; repeatable"
     )
-    of("--poll-seconds", type=flags.positive, default=2.0, help="between two looks (default %(default)s)")
-    of("--timeout-seconds", type=flags.positive, default=600.0, help="for `rotate` (default %(default)s)")
-    within = found.add_argument_group("in a cluster").add_argument
-    within("--namespace", default=NAMESPACE, help="our own (default %(default)s)")
-    within("--name", default=NAME, help="of Service, Lease and webhook configurations (default %(default)s)")
-    within(
-        "--identity", default=environment.get("BERTH_POD_NAME"), help="this replica's (default: the pod's)"
-    )
-    within("--lease-seconds", type=flags.positive, default=15.0, help="the leader's (default %(default)s)")
-    ending = found.add_argument_group("after SIGTERM").add_argument
-    ending(
-        "--quiet-seconds",
-        type=flags.not_negative,
-        default=20.0,
-        help="without a request before the port closes (default %(default)s; 0 with --standalone)",
-    )
-    ending(
-        "--drain-seconds",
-        type=flags.positive,
-        default=60.0,
-        help="until it closes anyway (default %(default)s)",
-    )
-    flags.from_environment(found, environment)
-    return found
+    authority, leaf = Settings.authority_life.days, Settings.leaf_life.days
+    flags.add(group, "--authority-days", flags.positive, authority, "life of an authority")
+    flags.add(group, "--certificate-days", flags.positive, leaf, "life of a certificate")
+    settle = "for API servers to take up a new bundle"
+    flags.add(group, "--settle-seconds", flags.not_negative, Settings.settle_s, settle)
+    flags.add(group, "--poll-seconds", flags.positive, Settings.poll_s, "between two looks")
+    flags.add(group, "--timeout-seconds", flags.positive, Settings.timeout_s, "for `rotate`")
 
 
 def read(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Settings:

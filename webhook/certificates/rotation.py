@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+LIFE_OF_AUTHORITY = timedelta(days=365)
+LIFE_OF_LEAF = timedelta(days=90)
 MOST_AUTHORITIES = 8
 """In one bundle, should exchange after exchange be interrupted."""
 
@@ -242,7 +244,3 @@ def _keep(known: Mapping[str, Authority], first: str | None) -> tuple[str, ...]:
     """The issuer of what is shown, then the newest."""
     newest = sorted(known.values(), key=lambda one: (one.id != first, -one.not_before.timestamp(), one.id))
     return tuple(one.id for one in newest[: MOST_AUTHORITIES - 1])
-
-
-LIFE_OF_AUTHORITY = timedelta(days=365)
-LIFE_OF_LEAF = timedelta(days=90)
