@@ -208,14 +208,7 @@ def _price(instance: InstanceType) -> str:
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in head:
-        table.add_column(column, no_wrap=column in ("Preset", "Instance type"))
-    for row in rows:
-        table.add_row(*row)
-    terminal.console().print(table)
+    terminal.table(head, rows, whole=("Preset", "Instance type"))
 
 
 def _none_found(rows: Sequence[tuple[str, ...]], search: str | None, kind: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from berth.quantities import gib
@@ -16,27 +17,43 @@ _HEAD = ("Workspace", "Model", "Nodes", "Replicas", "Fullest GPU", "Slots", "Per
 
 
 def show(study: Study, before: Study | None = None, *, explain: bool = False) -> None:
-    """Print the plans as a table; with `explain`, below it each one's memory and reasons."""
-    from rich.table import Table
-
+    """Print the plans, or with `before` what differs; with `explain`, each one's memory and reasons too."""
     console = terminal.console()
-    if before is not None:
-        console.print(markdown(study, before), markup=False, highlight=False)
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in _HEAD:
-        table.add_column(column, overflow="fold", no_wrap=column in ("Workspace", "Slots", "Per hour"))
-    for subject in study.subjects:
-        if subject.plan is not None:
-            table.add_row(*_row(subject, subject.plan))
-    if table.row_count:
-        console.print(table)
+    if before is None:
+        rows = [_row(subject, subject.plan) for subject in study.subjects if subject.plan is not None]
+        terminal.table(_HEAD, rows, whole=("Workspace", "Slots", "Per hour"))
+        total = _total(study)
+        total = f"\nTotal: {total}" if total else ""
+    else:
+        total = _print_changes(console, study, before)
     for subject in study.subjects:
         if subject.plan is not None and explain:
             _details(console, subject, subject.plan)
-    total = _total(study)
     if total:
-        console.print(f"\nTotal: {total}", highlight=False)
+        console.print(total, highlight=False, soft_wrap=True)
+
+
+def _print_changes(console: Any, study: Study, before: Study) -> str:
+    """Print each Workspace that differs, only the lines that do, and return the last words."""
+    changes, said = _changes(study, before)
+    for change in changes:
+        was, now = change.before, change.after
+        mark = "" if was and now else " (new)" if now else " (removed)"
+        terminal.block(
+            f"{change.title}{mark}",
+            [
+                (name, _change(old, new) if was else new)
+                for name, old, new in zip(
+                    _HEAD[1:], (was or now or [])[1:], now[1:] if now else [], strict=False
+                )
+                if was is None or old != new
+            ],
+        )
+    for title, reason in said:
+        console.print(f"{title}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    if not changes:
+        return _nothing(said)
+    return f"\nTotal: {_change(_total(before), _total(study))}"
 
 
 def _details(console: Any, subject: Subject, plan: Plan) -> None:
@@ -50,40 +67,64 @@ def _details(console: Any, subject: Subject, plan: Plan) -> None:
 
 def markdown(study: Study, before: Study | None = None) -> str:
     """The plans as Markdown; with `before`, only what differs, each number as old → new."""
-    old = {_key(subject): subject for subject in before.subjects} if before else {}
     lines = ["| " + " | ".join(_HEAD) + " |", "|" + " --- |" * len(_HEAD)]
-    rows, interruptions = [], []
+    said: list[tuple[str, str]] = []
+    total = _total(study)
+    if before is None:
+        rows = [_cells(subject) for subject in study.subjects if subject.document is not None]
+    else:
+        changes, said = _changes(study, before)
+        rows = [_both(change) for change in changes]
+        total = _change(_total(before), total)
+    interruptions = [f"- `{title}`: {reason}" for title, reason in said]
+    if before is not None and not rows:
+        return "\n".join([*interruptions, *([""] if interruptions else []), _nothing(said)])
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    if total:
+        lines += ["", f"Total: {total}"]
+    lines += interruptions
+    for subject in study.subjects:
+        lines += [f"- `{_title(subject)}`: {located.problem.message}" for located in subject.problems]
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Changed:
+    """One Workspace whose cells differ; `before` is None of a new one, `after` of a removed one."""
+
+    title: str
+    before: list[str] | None
+    after: list[str] | None
+
+
+def _changes(study: Study, before: Study) -> tuple[list[_Changed], list[tuple[str, str]]]:
+    """Return what differs, and of each Workspace whose rollout interrupts, its title and why."""
+    old = {_key(subject): subject for subject in before.subjects}
+    changes, interruptions = [], []
     for subject in study.subjects:
         if subject.document is None:
             continue
         previous = old.pop(_key(subject), None)
         if previous is not None and (reason := _interruption(previous, subject)):
-            interruptions.append(f"- `{_title(subject)}`: {reason}")
-        cells = _cells(subject)
-        if before is not None:
-            earlier = _cells(previous) if previous else None
-            if earlier == cells:
-                continue
-            cells = [_change(was, now) for was, now in zip(earlier or [""] * len(cells), cells, strict=True)]
-        rows.append(cells)
+            interruptions.append((_title(subject), reason))
+        was, now = _cells(previous) if previous else None, _cells(subject)
+        if was != now:
+            changes.append(_Changed(_title(subject), was, now))
     for subject in old.values():
         if subject.document is not None:
-            rows.append([f"{_title(subject)} (removed)", *["–"] * (len(_HEAD) - 1)])
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    if before is not None and not rows:
-        return "\n".join(
-            [
-                "No Workspace's plan changes." if not interruptions else "Nothing of this table changes.",
-                *interruptions,
-            ]
-        )
-    total, earlier_total = _total(study), _total(before) if before else ""
-    if total or earlier_total:
-        lines += ["", f"Total: {_change(earlier_total, total) if before else total}"]
-    lines += interruptions
-    for subject in study.subjects:
-        lines += [f"- `{_title(subject)}`: {located.problem.message}" for located in subject.problems]
-    return "\n".join(lines)
+            changes.append(_Changed(_title(subject), _cells(subject), None))
+    return changes, interruptions
+
+
+def _both(change: _Changed) -> list[str]:
+    if change.after is None:
+        return [f"{change.title} (removed)", *["–"] * (len(_HEAD) - 1)]
+    was = change.before or [""] * len(change.after)
+    return [_change(old, new) for old, new in zip(was, change.after, strict=True)]
+
+
+def _nothing(interruptions: list[tuple[str, str]]) -> str:
+    return "Nothing else changes." if interruptions else "No Workspace's plan changes."
 
 
 def _interruption(before: Subject, after: Subject) -> str | None:

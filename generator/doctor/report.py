@@ -31,11 +31,24 @@ def as_json(findings: Sequence[Finding]) -> str:
     return json.dumps({"healthy": healthy(findings), "findings": told}, indent=2, ensure_ascii=False)
 
 
+NARROW = 100
+"""Columns below which a finding's words get lines of their own; side by side they would be torn."""
+
+
 def show(findings: Sequence[Finding]) -> None:
     """Print the table, with the fix below what is wrong."""
     from rich.table import Table
     from rich.text import Text
 
+    screen = terminal.console()
+    if screen.width < NARROW:
+        for one in findings:
+            word, colour = _MARKS[one.state]
+            screen.print(Text(word, style=colour), Text(f"{one.area}: {one.what}"), soft_wrap=True)
+            screen.print(Text(f"    {one.why}"), soft_wrap=True)
+            if one.fix:
+                screen.print(Text(f"    → {one.fix}"), soft_wrap=True)
+        return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title in ("", "Where", "What", "Why, and the fix"):
         table.add_column(title, overflow="fold")
@@ -46,7 +59,7 @@ def show(findings: Sequence[Finding]) -> None:
             why.append("\n→ ", style="bold")
             why.append(one.fix)
         table.add_row(Text(word, style=colour), Text(one.area), Text(one.what), why)
-    terminal.console().print(table)
+    screen.print(table)
 
 
 def summary(findings: Sequence[Finding]) -> str:
