@@ -6,6 +6,7 @@
     + UnknownInstanceType    no instance type of that name
     + UnknownQuantization    the model is not offered in that quantization
   - UnknownArchitecture      the planner has no memory model of it, and never guesses
+  - UnknownProjector         nor of this type of projector, or it is for sounds
   - InvalidGguf              the file is no GGUF, truncated or hostile
   - InvalidSettings          the engine would refuse to start with these settings
   - InvalidWorkspace         the document is not a Workspace that can be read
@@ -46,6 +47,10 @@ class UnknownQuantization(CatalogError):
 
 class UnknownArchitecture(BerthError):
     """The planner has no memory model of this architecture."""
+
+
+class UnknownProjector(BerthError):
+    """The planner has no memory model of this type of projector."""
 
 
 class InvalidGguf(BerthError):

@@ -1,0 +1,161 @@
+"""What a projector (`mmproj`) takes, with which a model sees images.
+
+The engine keeps its weights on the first GPU and computes there, in a buffer of its own that grows with the
+image: at start it is made for a small one, so that the largest is what counts. The graph of that image is
+replayed as those of text models are (`berth.engine.replay`), layer by layer.
+
+What CUDA does otherwise than the devices that this is compared with, after the engine's source:
+
+* Its fused attention knows heads of 40, 64, 72, 80, 96, 112, 128 and 256 numbers and larger
+  ones, which every known model's are. For others the step would run on the host, with copies there and back.
+* Every step of these graphs has a kernel, so that the host holds only what the engine writes itself: pixels,
+  positions, masks.
+* Keys and values of fused attention are 16 bits wide in the graph already; CUDA's own pool holds the operands
+  of matrix products, as for text (`berth.engine.overhead`), and is counted there.
+* Buffers are aligned to 128 bytes instead of 32: some kilobytes, which `memory` adds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from berth.engine.projectors import kinds
+from berth.engine.projectors.encoder import Encoder
+from berth.engine.projectors.numbers import Numbers, read
+from berth.engine.projectors.sizes import BATCH_TOKENS, Kind, batches, grids, widest
+from berth.engine.scheduler import buffer_sizes
+from berth.errors import InvalidGguf, InvalidSettings, UnknownProjector
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["BATCH_TOKENS", "KNOWN", "Projector", "ProjectorMemory", "parse"]
+
+KINDS: dict[str, Kind] = {
+    "gemma3": Kind(kinds.gemma3, merge=4, whole=lambda numbers: True),
+}
+"""By the engine's name of the type."""
+KNOWN = tuple(sorted(KINDS))
+
+_ALIGNMENT, _CUDA_ALIGNMENT = 32, 128
+_TENSORS_A_LAYER, _TENSORS = 20, 64
+_ROW_PADDING = 544
+"""CUDA's of a tensor of 8 bits, whose rows it fills up to 512 numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectorMemory:
+    """What a projector takes, in bytes: on the first GPU, and in the node's memory."""
+
+    weights: int
+    compute: int
+    host: int
+
+
+@dataclass(frozen=True, slots=True)
+class Projector:
+    """A projector, as far as memory and tokens go."""
+
+    numbers: Numbers
+    kind: Kind
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether images keep their proportions, so that a bound on their tokens means something."""
+        return bool(self.kind.most)
+
+    @property
+    def least_tokens(self) -> int:
+        """The smallest bound on an image's tokens that the engine takes."""
+        return self.kind.least
+
+    def image_tokens(self, max_tokens: int | None = None) -> int:
+        """The most tokens that one image takes of a slot's context, with what stands around it."""
+        kind, numbers = self.kind, self.numbers
+        tokens = max(kind.tokens(numbers, grid) for grid in grids(kind, numbers, self._most(max_tokens)))
+        return kind.pieces(numbers) * (tokens + kind.around)
+
+    def whole_image(self, max_tokens: int | None = None) -> int:
+        """The tokens that the text model must be able to compute at once; 0 where it reads images in parts.
+
+        The engine aborts where `--ubatch-size` or `--batch-size` is smaller.
+        """
+        kind, numbers = self.kind, self.numbers
+        if not kind.whole(numbers):
+            return 0
+        return max(kind.tokens(numbers, grid) for grid in grids(kind, numbers, self._most(max_tokens)))
+
+    def memory(
+        self, size: int, max_tokens: int | None = None, *, gpus: int = 1, flash_attention: bool = True
+    ) -> ProjectorMemory:
+        """What it takes while it sees the largest image.
+
+        Args:
+            size: bytes of the file, of which all but the header are weights.
+            max_tokens: the bound on an image's tokens, the type's own where there is none.
+            gpus: of the server; without any the host computes, and its memory is counted as `compute`.
+            flash_attention: the server's.
+
+        Raises:
+            InvalidSettings: the engine would not take the bound.
+        """
+        compute, host = _compute(self, self._most(max_tokens), gpus > 0, flash_attention)
+        tensors = _TENSORS_A_LAYER * self.numbers.layers + _TENSORS
+        more = _CUDA_ALIGNMENT - _ALIGNMENT + _ROW_PADDING if gpus else 0
+        return ProjectorMemory(size + more * tensors, compute, host)
+
+    def _most(self, max_tokens: int | None) -> int:
+        if max_tokens is None:
+            return self.kind.most
+        if not self.dynamic:
+            raise InvalidSettings(
+                f"a bound on an image's tokens is given, but {self.numbers.kind} scales all to one size"
+            )
+        if max_tokens < self.least_tokens:
+            raise InvalidSettings(
+                f"an image has {max_tokens} tokens at most, but {self.numbers.kind} needs "
+                f"{self.least_tokens} or more"
+            )
+        return max_tokens
+
+
+def parse(metadata: Mapping[str, Any]) -> Projector:
+    """A projector from the metadata of its file.
+
+    Raises:
+        UnknownProjector: there is no memory model of its type, or it takes sounds.
+        InvalidGguf: its numbers make no sense.
+    """
+    if metadata.get("clip.has_audio_encoder"):
+        raise UnknownProjector(
+            "the file also holds an encoder for sounds, which no plan counts; one for images alone is counted"
+        )
+    numbers = read(metadata)
+    kind = KINDS.get(numbers.kind)
+    if kind is None:
+        raise UnknownProjector(
+            f"there is no memory model of the projector {numbers.kind!r}; known are: {', '.join(KNOWN)}"
+        )
+    numbers = replace(numbers, merge=numbers.merge or kind.merge)
+    if numbers.image < numbers.patch * numbers.merge:
+        raise InvalidGguf(f"clip.vision.image_size is {numbers.image}: that is less than one token")
+    return Projector(numbers, kind)
+
+
+@lru_cache(maxsize=1_024)
+def _compute(projector: Projector, most: int, gpu: bool, flash: bool) -> tuple[int, int]:
+    """The compute buffer of the GPU and of the host; without a GPU, of the host alone."""
+    kind, numbers = projector.kind, projector.numbers
+    largest = [0, 0]
+    for images, tokens in batches(kind, numbers, most):
+        for across, down in widest(kind, numbers, tokens):
+            build = Encoder(numbers, across, down, images, flash=flash)
+            try:
+                build.expand(kind.build(build))
+            except (ArithmeticError, IndexError, ValueError) as error:
+                raise InvalidGguf(f"the numbers of this {numbers.kind} do not fit each other") from error
+            sizes, _ = buffer_sizes(build.graph, [_ALIGNMENT] * (1 + gpu))
+            largest = [max(before, size) for before, size in zip(largest, [*sizes, 0], strict=False)]
+    return largest[0], largest[1]

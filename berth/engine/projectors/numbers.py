@@ -1,0 +1,90 @@
+"""A projector's numbers, from the metadata of its GGUF file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from berth.engine.metadata import Reader
+from berth.errors import InvalidGguf
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ARCHITECTURE = "clip"
+"""What every projector's file gives as `general.architecture`."""
+_LARGEST_IMAGE, _LARGEST_PATCH = 8192, 65_535
+"""The engine refuses more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What the graph and the size of an image follow from."""
+
+    kind: str
+    """The engine's name of the projector's type."""
+    width: int
+    inner: int
+    layers: int
+    heads: int
+    head: int
+    image: int
+    """Pixels of a side, where the type has one size; else of the images that it learned from."""
+    patch: int
+    merge: int
+    """Patches of a side that become one token; 0 where the type's own default holds."""
+    text: int
+    """The text model's width."""
+    min_pixels: int
+    max_pixels: int
+    longest_edge: int
+    max_tiles: int
+    window_pattern: int
+    """Every how many layers attention sees the whole image; 0 where all of them do."""
+    deep_layers: tuple[int, ...]
+    """Layers whose results go to the text model as well."""
+    feature_layers: tuple[int, ...]
+    pinpoints: tuple[int, ...]
+    """Widths and heights that an image may be scaled to, by turns."""
+
+
+def read(metadata: Mapping[str, Any]) -> Numbers:
+    """Read the numbers; which of them a type needs is the type's own affair."""
+    reader = Reader(metadata)
+    if reader.architecture != ARCHITECTURE:
+        raise InvalidGguf(
+            f"general.architecture is {reader.architecture!r}, but a projector's (mmproj) is {ARCHITECTURE!r}"
+        )
+    layers = _positive(reader, "vision.block_count")
+    heads = _positive(reader, "vision.attention.head_count")
+    width = _positive(reader, "vision.embedding_length")
+    patch = _positive(reader, "vision.patch_size", _LARGEST_PATCH)
+    merges = ("vision.spatial_merge_size", "vision.projector.scale_factor")
+    deep = reader.value("vision.is_deepstack_layers") or ()
+    return Numbers(
+        kind=reader.text("projector_type") or reader.text("vision.projector_type"),
+        width=width,
+        inner=_positive(reader, "vision.feed_forward_length"),
+        layers=layers,
+        heads=heads,
+        head=reader.integer("vision.attention.head_dim", 0) or width // heads,
+        image=_positive(reader, "vision.image_size", _LARGEST_IMAGE),
+        patch=patch,
+        merge=next((reader.integer(key, 0) for key in merges if reader.has(key)), 0),
+        text=_positive(reader, "vision.projection_dim"),
+        min_pixels=reader.integer("vision.image_min_pixels", 0),
+        max_pixels=reader.integer("vision.image_max_pixels", 0),
+        longest_edge=reader.integer("vision.preproc_image_size", 0),
+        max_tiles=reader.integer("vision.preproc_max_tiles", 0),
+        window_pattern=reader.integer("vision.n_wa_pattern", 0),
+        deep_layers=tuple(layer for layer, is_deep in enumerate(deep) if is_deep),
+        feature_layers=reader.array("vision.feature_layer") or (),
+        pinpoints=reader.array("vision.image_grid_pinpoints") or (),
+    )
+
+
+def _positive(reader: Reader, key: str, most: int = 2**20) -> int:
+    value = reader.integer(key)
+    if not 0 < value <= most:
+        raise InvalidGguf(f"{ARCHITECTURE}.{key} is {value}: it lies between 1 and {most}")
+    return value

@@ -1,0 +1,73 @@
+"""What a projector's metadata tell. Its bytes: tests/serving/test_projector_memory.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from berth.engine import projectors
+from berth.errors import BerthError, InvalidGguf, InvalidSettings, UnknownProjector
+
+GEMMA3: dict[str, Any] = {
+    "general.architecture": "clip",
+    "clip.projector_type": "gemma3",
+    "clip.vision.image_size": 896,
+    "clip.vision.patch_size": 14,
+    "clip.vision.embedding_length": 1152,
+    "clip.vision.feed_forward_length": 4304,
+    "clip.vision.block_count": 27,
+    "clip.vision.attention.head_count": 16,
+    "clip.vision.projection_dim": 2560,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind", "said"),
+    [
+        pytest.param(
+            {"clip.projector_type": "resampler"}, UnknownProjector, "'resampler'; known are: ",
+            id="a type that is not written down is refused by name",
+        ),
+        pytest.param({"clip.projector_type": None}, UnknownProjector, "''", id="a type is needed"),
+        pytest.param(
+            {"clip.has_audio_encoder": True}, UnknownProjector, "sounds", id="sounds are refused"
+        ),
+        pytest.param({"general.architecture": "llama"}, InvalidGguf, "'llama'", id="a model is no projector"),
+        pytest.param(
+            {"clip.vision.patch_size": 0}, InvalidGguf, "clip.vision.patch_size is 0",
+            id="a number of no sense is refused with its key",
+        ),
+        pytest.param(
+            {"clip.vision.block_count": None}, InvalidGguf, "clip.vision.block_count is missing",
+            id="a number that is missing is named",
+        ),
+        pytest.param({"clip.vision.image_size": 14}, InvalidGguf, "14", id="an image has a token at least"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_counted_is_refused(
+    changed: dict[str, Any], kind: type[BerthError], said: str
+) -> None:
+    metadata = {key: value for key, value in {**GEMMA3, **changed}.items() if value is not None}
+    with pytest.raises(kind, match=said):
+        projectors.parse(metadata)
+
+
+def test_an_image_of_one_size_takes_no_bound() -> None:
+    projector = projectors.parse(GEMMA3)
+    assert not projector.dynamic
+    with pytest.raises(InvalidSettings, match="gemma3 scales all to one size"):
+        projector.memory(0, 512)
+
+
+def test_gemma_3_reads_its_256_tokens_in_one_piece() -> None:
+    projector = projectors.parse(GEMMA3)
+    assert projector.image_tokens() == 256 + 2
+    assert projector.whole_image() == 256
+
+
+def test_the_host_holds_what_the_engine_writes() -> None:
+    pixels = 896 * 896 * 3 * 4
+    memory = projectors.parse(GEMMA3).memory(0)
+    assert memory.host == pixels
+    assert projectors.parse(GEMMA3).memory(0, gpus=0).host == 0
