@@ -35,7 +35,7 @@ from kube.client import Client  # noqa: E402
 from kube.reflector import Change, Reflector  # noqa: E402
 from tests.e2e import conftest  # noqa: E402
 from tests.watcher.specs import A100, planned  # noqa: E402
-from tests.watcher.stage import DEFINITIONS  # noqa: E402
+from tests.watcher.stage import DEFINITIONS, is_served  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -164,8 +164,7 @@ class Bench:
 
         for kind, path in DEFINITIONS.items():
             await self.client.apply(resources.CRDS, yaml.safe_load(path.read_text()), manager="bench")
-            while not await self.client.served(kind):
-                self.client.forget_served()
+            while not await is_served(self.client, kind):
                 await asyncio.sleep(0.2)
         await self.client.create(
             resources.NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
@@ -319,7 +318,7 @@ async def run(kubeconfig: Path, folder: Path, given: argparse.Namespace) -> dict
             print(f"{given.workspaces} Workspaces in {time.monotonic() - began:.1f} s", flush=True)
 
             async def asked() -> bool:
-                listed = await client.raw("GET", resources.NODE_CLAIMS.path(), params={"limit": "1"})
+                listed = await client._send("GET", resources.NODE_CLAIMS.path(), params={"limit": "1"})
                 left = int(listed["metadata"].get("remainingItemCount") or 0) + len(listed["items"])
                 return bool(left >= given.workspaces * given.nodes)
 

@@ -1,25 +1,24 @@
 """The client: typed by resource, bounded in time, honest about what failed.
 
-Reads and writes that may be repeated (get, list, apply, replace, delete with a uid) are repeated with jitter
-after 429, 5xx and silence. A create is not: its answer may be what was lost, so the caller looks first.
+Reads and writes that may be repeated (get, list, apply, patch, delete with a uid) are repeated with jitter
+after 429, 5xx and silence. A create or a replace is not: its answer may be what was lost, so the caller looks
+first.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kube.errors import ApiError, NotFound, TooManyRequests, Unreachable, from_status
+from kube.errors import ApiError, TooManyRequests, Unreachable, from_status
 from kube.transport import Transport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping
     from pathlib import Path
 
     from kube.resources import Resource
@@ -29,9 +28,7 @@ TRIES = 4
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
 PAGE = 500
-SERVED_FOR_S = 30.0
 SILENCE_GRACE_S = 15.0
-PATCH_TYPES = {"merge": "application/merge-patch+json", "json": "application/json-patch+json"}
 
 Object = dict[str, Any]
 
@@ -59,7 +56,6 @@ class Client:
         self._transport = transport
         self._timeout_s = timeout_s
         self._tries = tries
-        self._served: dict[str, tuple[float, frozenset[str]]] = {}
         self.writes = 0
         """How many writing requests were sent, repeats included."""
 
@@ -75,21 +71,16 @@ class Client:
         """Find the server and the credentials; the first request happens when it is needed."""
         return cls(await Transport.open(kubeconfig, user_agent), timeout_s=timeout_s, tries=tries)
 
-    @property
-    def namespace(self) -> str:
-        """The namespace that the credentials name, else `default`."""
-        return self._transport.namespace
-
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Object:
         """Return an object as it is now."""
         return await self._send("GET", resource.path(namespace, name), repeat=True)
 
     async def list(
         self, resource: Resource, *, namespace: str | None = None,
-        labels: str | None = None, fields: str | None = None, keep: Callable[[Object], Object] | None = None,
+        labels: str | None = None, keep: Callable[[Object], Object] | None = None,
     ) -> Listing:  # fmt: skip
         """Return every object, page by page, reduced by `keep`; the version is that of all pages."""
-        params = {"limit": str(PAGE), **_selectors(labels, fields)}
+        params = {"limit": str(PAGE), **_selector(labels)}
         items: list[Object] = []
         while True:
             page = await self._send("GET", resource.path(namespace), params=params, repeat=True)
@@ -103,56 +94,43 @@ class Client:
                 return Listing(items, str(metadata.get("resourceVersion") or ""))
             params["continue"] = str(metadata["continue"])
 
-    async def create(self, resource: Resource, body: Mapping[str, Any], *, dry_run: bool = False) -> Object:
+    async def create(self, resource: Resource, body: Mapping[str, Any]) -> Object:
         """Create an object, once: after `Unreachable` it may exist."""
         namespace = (body.get("metadata") or {}).get("namespace")
-        params = {"dryRun": "All"} if dry_run else {}
-        return await self._send("POST", resource.path(namespace), params=params, body=body)
+        return await self._send("POST", resource.path(namespace), body=body)
 
-    async def replace(
-        self, resource: Resource, body: Mapping[str, Any], subresource: str | None = None
-    ) -> Object:
-        """Write a whole object that was read before; `Conflict` where it changed since."""
+    async def replace(self, resource: Resource, body: Mapping[str, Any]) -> Object:
+        """Write a whole object that was read before, once; `Conflict` where it changed since."""
         metadata = body["metadata"]
-        path = resource.path(metadata.get("namespace"), metadata["name"], subresource)
-        return await self._send("PUT", path, body=body, repeat="resourceVersion" not in metadata)
+        return await self._send("PUT", resource.path(metadata.get("namespace"), metadata["name"]), body=body)
 
-    async def apply(
-        self, resource: Resource, body: Mapping[str, Any], *, manager: str, force: bool = True,
-        subresource: str | None = None, dry_run: bool = False,
-    ) -> Object:  # fmt: skip
-        """Server-side apply: state the fields that are the manager's."""
-        params = {"fieldManager": manager, "force": "true" if force else "false"}
-        if dry_run:
-            params["dryRun"] = "All"
+    async def apply(self, resource: Resource, body: Mapping[str, Any], *, manager: str) -> Object:
+        """Server-side apply: state the fields that are the manager's, and take them from anybody else."""
+        params = {"fieldManager": manager, "force": "true"}
         whole = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
         metadata = whole["metadata"]
-        path = resource.path(metadata.get("namespace"), metadata["name"], subresource)
+        path = resource.path(metadata.get("namespace"), metadata["name"])
         return await self._send(
             "PATCH", path, params=params, body=whole, repeat=True, kind="application/apply-patch+yaml"
         )
 
     async def patch(
-        self, resource: Resource, name: str, patch: Mapping[str, Any] | Sequence[Any], *,
-        namespace: str | None = None, kind: Literal["merge", "json"] = "merge",
-        subresource: str | None = None,
+        self, resource: Resource, name: str, patch: Mapping[str, Any], *,
+        namespace: str | None = None, subresource: str | None = None,
     ) -> Object:  # fmt: skip
-        """Change an object; a merge patch may be repeated, a JSON patch is sent once."""
+        """Change an object by a merge patch, which may be repeated."""
         return await self._send(
             "PATCH", resource.path(namespace, name, subresource), body=patch,
-            repeat=kind == "merge", kind=PATCH_TYPES[kind],
+            repeat=True, kind="application/merge-patch+json",
         )  # fmt: skip
 
     async def delete(
-        self, resource: Resource, name: str, *, namespace: str | None = None,
-        uid: str | None = None, propagation: str | None = None,
-    ) -> None:  # fmt: skip
+        self, resource: Resource, name: str, *, namespace: str | None = None, uid: str | None = None
+    ) -> None:
         """Delete an object; with a uid only that one, never a successor of the same name."""
         body: Object = {"apiVersion": "v1", "kind": "DeleteOptions"}
         if uid:
             body["preconditions"] = {"uid": uid}
-        if propagation:
-            body["propagationPolicy"] = propagation
         await self._send("DELETE", resource.path(namespace, name), body=body, repeat=bool(uid))
 
     async def watch(
@@ -162,7 +140,7 @@ class Client:
         """Yield events from a version on until the server ends the stream; an ERROR event is raised."""
         params = {
             "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": resource_version,
-            "timeoutSeconds": str(max(1, int(timeout_s))), **_selectors(labels, None),
+            "timeoutSeconds": str(max(1, int(timeout_s))), **_selector(labels),
         }  # fmt: skip
         path = resource.path(namespace)
         async with self._transport.stream(
@@ -170,35 +148,6 @@ class Client:
         ) as lines:
             async for line in lines:
                 yield _event(line)
-
-    async def served(self, resource: Resource) -> bool:
-        """Say whether the server knows the resource; remembered for half a minute."""
-        told = self._served.get(resource.root)
-        if told is None or time.monotonic() - told[0] > SERVED_FOR_S:
-            try:
-                document = await self._send("GET", resource.root, repeat=True)
-                names = frozenset(str(entry["name"]) for entry in document.get("resources") or [])
-            except NotFound:
-                names = frozenset()
-            told = self._served[resource.root] = (time.monotonic(), names)
-        return resource.plural in told[1]
-
-    def forget_served(self) -> None:
-        """Ask again at the next `served`."""
-        self._served.clear()
-
-    async def raw(
-        self, method: str, path: str, *, body: Any = None, params: Mapping[str, str] | None = None,
-        content_type: str = "application/json",
-    ) -> Any:  # fmt: skip
-        """Send anything else; JSON is decoded, other answers come as text."""
-        content = None if body is None else orjson.dumps(body)
-        answer = await self._transport.exchange(
-            method, path, timeout_s=self._timeout_s, params=params, content=content, content_type=content_type
-        )
-        with contextlib.suppress(orjson.JSONDecodeError):
-            return orjson.loads(answer)
-        return answer.decode(errors="replace")
 
     async def close(self) -> None:
         """Close every connection."""
@@ -261,6 +210,5 @@ def _document(answer: bytes, what: str) -> Object:
     return document
 
 
-def _selectors(labels: str | None, fields: str | None) -> dict[str, str]:
-    told = {"labelSelector": labels, "fieldSelector": fields}
-    return {key: value for key, value in told.items() if value}
+def _selector(labels: str | None) -> dict[str, str]:
+    return {"labelSelector": labels} if labels else {}

@@ -49,11 +49,6 @@ class Transport:
             raise Unreachable(f"no credentials for an API server: {error}") from error
         return cls(api, user_agent)
 
-    @property
-    def namespace(self) -> str:
-        """The namespace of the credentials."""
-        return str(self._api.auth.namespace)
-
     async def exchange(
         self, method: str, path: str, *, timeout_s: float, params: Mapping[str, str] | None = None,
         content: bytes | None = None, content_type: str = "application/json",

@@ -244,8 +244,8 @@ def test_a_claim_that_the_api_server_refuses_is_told_in_its_own_words(watched: K
             "metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]},
         }  # fmt: skip
         root = "/apis/admissionregistration.k8s.io/v1"
-        await stage.client.raw("POST", f"{root}/validatingadmissionpolicies", body=policy)
-        await stage.client.raw("POST", f"{root}/validatingadmissionpolicybindings", body=binding)
+        await stage.client._send("POST", f"{root}/validatingadmissionpolicies", body=policy)
+        await stage.client._send("POST", f"{root}/validatingadmissionpolicybindings", body=binding)
         try:
             await asyncio.sleep(2)
             await start(stage)
@@ -253,8 +253,8 @@ def test_a_claim_that_the_api_server_refuses_is_told_in_its_own_words(watched: K
             assert "the platform team froze all nodes" in told["message"]
             await stage.until_condition("phi", "Stalled", status="True")
         finally:
-            await stage.client.raw("DELETE", f"{root}/validatingadmissionpolicybindings/{name}")
-            await stage.client.raw("DELETE", f"{root}/validatingadmissionpolicies/{name}")
+            await stage.client._send("DELETE", f"{root}/validatingadmissionpolicybindings/{name}")
+            await stage.client._send("DELETE", f"{root}/validatingadmissionpolicies/{name}")
 
         async def made() -> bool:
             stage.replicas[0].wake()

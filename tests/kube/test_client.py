@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kube import errors
-from kube.resources import LEASES, NODE_CLAIMS, NODES, WORKSPACES
+from kube.resources import NODE_CLAIMS, NODES, WORKSPACES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,10 +209,9 @@ def test_a_delete_names_the_very_object(play: Callable[..., Any]) -> None:
         async with play() as (script, client):
             path = "DELETE /apis/karpenter.sh/v1/nodeclaims/one"
             script.on(path, answer(200, {"kind": "Status"}))
-            await client.delete(NODE_CLAIMS, "one", uid="u-1", propagation="Background")
+            await client.delete(NODE_CLAIMS, "one", uid="u-1")
             body = json.loads(script.asked(path)[0].body)
             assert body["preconditions"] == {"uid": "u-1"}
-            assert body["propagationPolicy"] == "Background"
 
     asyncio.run(run())
 
@@ -220,26 +219,14 @@ def test_a_delete_names_the_very_object(play: Callable[..., Any]) -> None:
 def test_server_side_apply_names_its_manager(play: Callable[..., Any]) -> None:
     async def run() -> None:
         async with play() as (script, client):
-            path = "PATCH /apis/kaito.sh/v1beta1/namespaces/a/workspaces/w/status"
+            path = "PATCH /apis/kaito.sh/v1beta1/namespaces/a/workspaces/w"
             script.on(path, answer(200, {}))
-            body = {"metadata": {"name": "w", "namespace": "a"}, "status": {}}
-            await client.apply(WORKSPACES, body, manager="berth-watcher", subresource="status", dry_run=True)
+            body = {"metadata": {"name": "w", "namespace": "a"}}
+            await client.apply(WORKSPACES, body, manager="berth-watcher")
             sent = script.asked(path)[0]
-            assert sent.params == {"fieldManager": "berth-watcher", "force": "true", "dryRun": "All"}
+            assert sent.params == {"fieldManager": "berth-watcher", "force": "true"}
             assert sent.headers["content-type"] == "application/apply-patch+yaml"
             assert json.loads(sent.body)["kind"] == "Workspace"
-
-    asyncio.run(run())
-
-
-def test_a_group_that_is_not_served_is_no_error(play: Callable[..., Any]) -> None:
-    async def run() -> None:
-        async with play() as (script, client):
-            script.on("GET /apis/coordination.k8s.io/v1", answer(200, {"resources": [{"name": "leases"}]}))
-            assert await client.served(LEASES)
-            assert await client.served(LEASES)
-            assert not await client.served(NODE_CLAIMS)
-            assert len(script.requests) == 2
 
     asyncio.run(run())
 

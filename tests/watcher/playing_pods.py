@@ -86,7 +86,7 @@ async def _pod(client: Client, script: Script, pod: Object, nodes: dict[str, Obj
                 "target": {"apiVersion": "v1", "kind": "Node", "name": fitting[0]},
             }  # fmt: skip
             path = resources.PODS.path(meta["namespace"], meta["name"], "binding")
-            await client.raw("POST", path, body=binding)
+            await client._send("POST", path, body=binding)
         elif not (pod.get("status") or {}).get("conditions"):
             said = f"0/{len(nodes)} nodes are available: {len(nodes)} Insufficient nvidia.com/gpu."
             told = conditions({"PodScheduled": "False"}, "Unschedulable", said)
@@ -109,7 +109,7 @@ async def _end(client: Client, pod: Object) -> None:
     """Take a pod away at once: no kubelet is there to confirm it."""
     meta = pod["metadata"]
     path = resources.PODS.path(meta["namespace"], meta["name"])
-    await client.raw("DELETE", path, body={"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}})
+    await client._send("DELETE", path, body={"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}})
 
 
 async def _say(client: Client, pod: Object, status: Object) -> None:

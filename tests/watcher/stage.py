@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,11 +181,16 @@ class Stage:
             document = yaml.safe_load(DEFINITIONS[kind].read_text())
             await self.client.apply(resources.CRDS, document, manager="tests")
 
-            async def served(kind: Resource = kind) -> bool:
-                self.client.forget_served()
-                return await self.client.served(kind)
+            await until(partial(is_served, self.client, kind), f"{kind} is served")
 
-            await until(served, f"{kind} is served")
+
+async def is_served(client: Client, kind: Resource) -> bool:
+    """Whether the server knows this kind."""
+    try:
+        await client.list(kind)
+    except NotFound:
+        return False
+    return True
 
 
 def condition(workspace: Object, kind: str) -> Object | None:
@@ -248,7 +254,9 @@ async def _clear(client: Client) -> None:
                     await client.patch(
                         resource, meta["name"], {"metadata": {"finalizers": None}}, namespace=where
                     )
-                await client.raw("DELETE", resource.path(where, meta["name"]), body={"gracePeriodSeconds": 0})
+                await client._send(
+                    "DELETE", resource.path(where, meta["name"]), body={"gracePeriodSeconds": 0}
+                )
 
 
 def _resource(document: Object) -> Resource:
