@@ -1,50 +1,118 @@
-"""Images, sounds and films in a request: only ones that it carries itself.
+"""Images, sounds and films in a request: only images, only ones that it carries itself, and only so large.
 
-The engine would fetch an `http` address for whoever asks, from inside the cluster's network. So every form in
-which the APIs name media is looked at, and what is no data is refused.
+The engine would fetch an `http` address for whoever asks, from inside the cluster's network, and decode
+whatever it is given. So every form in which the APIs name media is looked at, and what is no small enough
+image is refused before the engine sees it.
 """
 
 from __future__ import annotations
 
+import asyncio
+import binascii
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from berth.images import MAX_IMAGES, MAX_REQUEST_PIXELS
+from serving import pictures
+from serving.pictures import BadPicture
 from serving.refusals import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-_CONVERSATIONS = ("messages", "input", "system", "prompt")
+_CONVERSATIONS = ("messages", "input", "system", "prompt", "content")
 """The fields of a request that hold content; tools and schemas may speak of media as they like."""
-_KEYS = ("image_url", "input_audio", "input_video", "video_url", "multimodal_data")
+_PROMPTS = "multimodal_data"
+_IMAGES = ("image_url", _PROMPTS)
+_OTHERS = ("input_audio", "input_video", "video_url")
+_CONTENT = ("image_url", "source", "url", "data")
+"""What the engine takes the content from, inside of what names media; the rest says only what it is."""
 _LONGEST_SCHEME = 64
+_SMALL = 2**16
+"""Characters of base64 that are looked at between two tokens of other answers; more go to a thread."""
 
 
-def check(data: Mapping[str, Any]) -> None:
-    """Look at a request of any of the APIs.
+@dataclass(frozen=True)
+class Found:
+    """A text that stands for media, the field that named it as such, and the one it stands in."""
+
+    kind: str
+    field: str
+    text: str
+
+
+async def check(data: Mapping[str, Any], *, images: bool) -> int:
+    """Look at a request of any of the APIs and return how many images it has.
+
+    Args:
+        data: the request.
+        images: whether the engine has a projector.
 
     Raises:
-        Refusal: 400; it names media by an address.
+        Refusal: 400; it names media by an address, or has some that aren't taken.
     """
-    for name in _CONVERSATIONS:
-        for where, text in _media(data.get(name), name):
-            if not text.startswith("data:") and ":" in text[:_LONGEST_SCHEME]:
-                reason = "addresses are not fetched here; send the content itself, as a `data:` URL"
-                raise Refusal(400, f"{where}: {reason}", code="remote_media")
+    found = [one for name in _CONVERSATIONS for one in _media(data.get(name))]
+    if not found:
+        return 0
+    for one in found:
+        if not one.text.startswith("data:") and ":" in one.text[:_LONGEST_SCHEME]:
+            reason = "addresses are not fetched here; send the content itself, as a `data:` URL"
+            raise Refusal(400, f"{one.kind}: {reason}", code="remote_media")
+    if not images:
+        reason = "this server takes no images: the Workspace names no inference.llamacpp.mmproj"
+        raise Refusal(400, f"{found[0].kind}: {reason}", code="images_not_taken")
+    if other := next((one for one in found if one.kind in _OTHERS), None):
+        raise Refusal(400, f"{other.kind}: of all media only images are taken here", code="images_only")
+    texts = [one.text for one in found if one.kind == _PROMPTS or one.field in _CONTENT]
+    if len(texts) > MAX_IMAGES:
+        raise Refusal(
+            400, f"a request may have {MAX_IMAGES} images; there are {len(texts)}", code="bad_image"
+        )
+    if sum(map(len, texts)) <= _SMALL:
+        _look(texts)
+    else:
+        await asyncio.to_thread(_look, texts)
+    return len(texts)
 
 
-def _media(content: Any, where: str) -> Iterator[tuple[str, str]]:
-    """Every text that stands for media, with the field it stands in."""
-    waiting: list[tuple[Any, str, bool]] = [(content, where, False)]
+def _look(texts: Sequence[str]) -> None:
+    cost = 0
+    for number, text in enumerate(texts, start=1):
+        try:
+            cost += pictures.look(_decoded(text)).cost
+        except BadPicture as problem:
+            raise Refusal(400, f"image {number} of {len(texts)} {problem}", code="bad_image") from None
+    if cost > MAX_REQUEST_PIXELS:
+        text = f"the images have {cost} pixels together; at most {MAX_REQUEST_PIXELS} are taken"
+        raise Refusal(400, f"{text}: make them smaller or send fewer", code="bad_image")
+
+
+def _decoded(text: str) -> bytes:
+    """Decode as the engine does, which takes what comes before the first wrong letter; here there is none."""
+    if text.startswith("data:"):
+        head, _, text = text.partition(",")
+        if not head.startswith("data:image/") or not head.endswith(";base64"):
+            raise BadPicture("is no `data:image/…;base64,` URL")
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        raise BadPicture("is no base64 without blanks and line breaks") from None
+
+
+def _media(content: Any) -> Iterator[Found]:
+    waiting: list[tuple[Any, str, str]] = [(content, "", "")]
     while waiting:
-        value, where, inside = waiting.pop()
+        value, kind, field = waiting.pop()
         if isinstance(value, str):
-            if inside:
-                yield where, value
+            if kind:
+                yield Found(kind, field, value)
         elif isinstance(value, Mapping):
-            image = value.get("type") == "image"
+            image, called = value.get("type") == "image", value.get("type") == "tool_use"
             for key, part in value.items():
-                found = inside or key in _KEYS or (image and key == "source")
-                waiting.append((part, key if found else where, found))
+                if called and key == "input" and not kind:
+                    continue  # what a model gave a tool; the engine shows it as text
+                begins = not kind and (key in _IMAGES or key in _OTHERS or (image and key == "source"))
+                waiting.append((part, key if begins else kind, key))
         elif isinstance(value, list):
-            waiting += [(part, where, inside) for part in value]
+            waiting += [(part, kind, field) for part in value]

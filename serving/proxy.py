@@ -63,11 +63,16 @@ class Call:
 
 
 class Proxy:
-    """Passes on what `ROUTES` lists; `names` are the model's, all in lower case."""
+    """Passes on what `ROUTES` lists.
 
-    def __init__(self, gate: Gate, upstream: Upstream, names: frozenset[str], *, strict: bool) -> None:
+    `names` are the model's, all in lower case; `images` says whether it has a projector.
+    """
+
+    def __init__(
+        self, gate: Gate, upstream: Upstream, names: frozenset[str], *, strict: bool, images: bool = False
+    ) -> None:
         self._gate, self._upstream = gate, upstream
-        self._names, self._strict = names, strict
+        self._names, self._strict, self._images = names, strict, images
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -99,11 +104,15 @@ class Proxy:
             raise Refusal(404, f"there is no {call.path}")
         call.key = self._gate.admit(call.headers, generation=route.generates)
         body = await self._gate.body(receive) if call.method == "POST" else b""
-        if route.reads_json:
-            data = parse(body)
-            self._check_model(data)
-            media.check(data)
-        await while_connected(receive, self._relay(call, route, body, send))
+        images = await self._check(body) if route.reads_json else 0
+        turn = route.generates or images > 0  # decoding images takes memory, which is planned for each slot
+        await while_connected(receive, self._relay(call, route, body, send, turn=turn))
+
+    async def _check(self, body: bytes) -> int:
+        """Return how many images a request has, if it may be passed on."""
+        data = parse(body)
+        self._check_model(data)
+        return await media.check(data, images=self._images)
 
     def _check_model(self, data: dict[str, Any]) -> None:
         model = data.get("model")
@@ -111,13 +120,13 @@ class Proxy:
             known = ", ".join(sorted(self._names))
             raise Refusal(404, f"there is no model {model!r} here; there is: {known}", code="model_not_found")
 
-    async def _relay(self, call: Call, route: Route, body: bytes, send: Send) -> None:
-        turn: Turn | None = None
-        if route.generates:
+    async def _relay(self, call: Call, route: Route, body: bytes, send: Send, *, turn: bool) -> None:
+        taken: Turn | None = None
+        if turn:
             since = monotonic()
-            turn = await self._gate.queue.enter(call.key.name)
+            taken = await self._gate.queue.enter(call.key.name)
             self._gate.metrics.queued(call.key.name, monotonic() - since)
-            call.counter = Counter()
+            call.counter = Counter() if route.generates else None
             if call.trace is not None:
                 call.trace.event("slot")
         headers = [pair for pair in call.headers if pair[0] in _REQUEST_HEADERS]
@@ -131,8 +140,8 @@ class Proxy:
                     call.target,
                     body,
                     headers,
-                    generation=route.generates,
-                    when_closed=None if turn is None else turn.end,
+                    generation=turn,
+                    when_closed=None if taken is None else taken.end,
                 )
                 await self._pass_on(call, exchange, send)
         except EngineGone as problem:

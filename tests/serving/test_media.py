@@ -9,13 +9,17 @@ from typing import Any
 
 import pytest
 
+from berth.images import MAX_IMAGES
 from serving import media
 from serving.refusals import Refusal
+from tests.serving import images
 from tests.serving.stubs import head, peer
 from tests.serving.test_proxy import Client, _proxy
 
 URL = "http://169.254.169.254/latest/meta-data"
-DATA = "data:image/png;base64,iVBORw0KGgo="
+PNG = images.png(20, 10)
+DATA = images.url(PNG)
+BARE = DATA.partition(",")[2]
 
 
 def user(*parts: Any) -> dict[str, Any]:
@@ -54,6 +58,11 @@ def forms(address: str) -> dict[str, dict[str, Any]]:
 
 
 FORMS = list(forms(""))
+OTHERS = [form for form in FORMS if "sound" in form or "film" in form]
+
+
+def check(data: dict[str, Any], *, taken: bool = True) -> int:
+    return asyncio.run(media.check(data, images=taken))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -68,16 +77,84 @@ FORMS = list(forms(""))
         pytest.param("httpx:something", id="what only begins like it"),
     ],
 )
-def test_an_address_is_refused(form: str, address: str) -> None:
+@pytest.mark.parametrize("taken", [False, True], ids=["without projector", "with one"])
+def test_an_address_is_refused(form: str, address: str, taken: bool) -> None:
     with pytest.raises(Refusal, match="addresses are not fetched") as caught:
-        media.check(forms(address)[form])
+        check(forms(address)[form], taken=taken)
     assert caught.value.status == 400
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("content", [DATA, "iVBORw0KGgo="], ids=["a data URL", "bare base64"])
-def test_content_passes(form: str, content: str) -> None:
-    media.check(forms(content)[form])
+def test_without_a_projector_no_media_are_taken(form: str) -> None:
+    with pytest.raises(Refusal, match=r"takes no images: .* inference\.llamacpp\.mmproj") as caught:
+        check(forms(DATA)[form], taken=False)
+    assert (caught.value.status, caught.value.code) == (400, "images_not_taken")
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form not in OTHERS])
+@pytest.mark.parametrize("content", [DATA, BARE], ids=["a data URL", "bare base64"])
+def test_an_image_passes(form: str, content: str) -> None:
+    assert check(forms(content)[form]) == 1
+
+
+@pytest.mark.parametrize("form", OTHERS)
+def test_with_a_projector_sounds_and_films_are_refused(form: str) -> None:
+    with pytest.raises(Refusal, match="only images are taken"):
+        check(forms(DATA)[form])
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form not in OTHERS])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(images.url(images.GIF, "gif"), "neither PNG nor JPEG", id="another format"),
+        pytest.param(images.url(images.png(1, 1, data=bytes(10**6))), "more data than", id="a bomb"),
+        pytest.param(images.url(PNG, "png;name=a"), None, id="more said of it"),
+        pytest.param(f"data:text/plain;base64,{BARE}", "is no `data:image", id="said to be a text"),
+        pytest.param(DATA.replace(";base64", ""), "is no `data:image", id="not said to be base64"),
+        pytest.param(f"{DATA[:40]}\n{DATA[40:]}", "is no base64", id="a line break"),
+        pytest.param(f"{DATA},{BARE}", "is no base64", id="two in one"),
+        pytest.param(BARE.rstrip("=") + "é", "is no base64", id="another letter"),
+        pytest.param(BARE[:-3], "is no base64", id="cut"),
+        pytest.param("", "neither PNG nor JPEG", id="nothing"),
+    ],
+)
+def test_what_is_in_it_is_looked_at(form: str, content: str, reason: str | None) -> None:
+    if reason is None:
+        assert check(forms(content)[form]) == 1
+        return
+    with pytest.raises(Refusal, match=f"image 1 of 1 .*{reason}") as caught:
+        check(forms(content)[form])
+    assert (caught.value.status, caught.value.code) == (400, "bad_image")
+
+
+def picture(content: bytes) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": images.url(content), "detail": "high"}}
+
+
+def test_a_request_may_have_sixteen_images() -> None:
+    assert check(user(*[picture(PNG)] * MAX_IMAGES)) == MAX_IMAGES
+    with pytest.raises(Refusal, match="may have 16 images; there are 17"):
+        check(user(*[picture(PNG)] * (MAX_IMAGES + 1)))
+
+
+def test_all_images_of_a_request_have_a_bound_together() -> None:
+    large = picture(images.png(4096, 4096, depth=1, colour=0))
+    assert check(user(large, large)) == 2
+    with pytest.raises(Refusal, match="33554632 pixels together; at most 33554432"):
+        check(user(large, large, picture(PNG)))
+
+
+def test_a_field_that_is_an_object_hides_no_image() -> None:
+    hidden = {"prompt": {"prompt_string": "x", "multimodal_data": {"any": images.url(images.GIF)}}}
+    with pytest.raises(Refusal, match="neither PNG nor JPEG"):
+        check(hidden)
+
+
+def test_what_a_model_gave_a_tool_is_text() -> None:
+    given = {"type": "tool_use", "id": "a", "name": "look", "input": {"image_url": URL}}
+    data = {"messages": [{"role": "assistant", "content": [given]}]}
+    assert check(data, taken=False) == 0
 
 
 @pytest.mark.parametrize(
@@ -96,7 +173,7 @@ def test_content_passes(form: str, content: str) -> None:
     ],
 )
 def test_texts_may_hold_addresses(data: dict[str, Any]) -> None:
-    media.check(data)
+    assert check(data, taken=False) == check(data) == 0
 
 
 def test_a_deep_request_costs_little() -> None:
@@ -104,7 +181,7 @@ def test_a_deep_request_costs_little() -> None:
     for _ in range(900):
         deep = [{"content": deep}]
     began = time.monotonic()
-    media.check({"messages": deep})
+    check({"messages": deep})
     assert time.monotonic() - began < 1
 
 
@@ -131,3 +208,20 @@ def test_the_engine_never_sees_such_a_request(path: str, form: str) -> None:
     assert b"addresses are not fetched" in client.answer
     assert b"169.254" not in client.answer
     assert seen == []
+
+
+def test_a_request_with_images_waits_for_a_slot_whatever_it_asks_for() -> None:
+    async def scenario() -> tuple[int, int]:
+        async with peer(head(b"Content-Length: 2"), b"{}") as (engine, upstream):
+            proxy = _proxy(upstream, slots=1, images=True)
+            turn = await proxy._gate.queue.enter("other")
+            path, body = "/v1/messages/count_tokens", json.dumps(user(picture(PNG))).encode()
+            counting = asyncio.create_task(Client(path=path, body=body).call(proxy))
+            text = await Client(path=path, body=b'{"messages": []}').call(proxy)
+            assert (text.status, len(engine.requests)) == (200, 1)
+            assert proxy._gate.queue.waiting == 1
+            turn.end()
+            client = await counting
+            return client.status, proxy._gate.queue.running
+
+    assert asyncio.run(scenario()) == (200, 0)

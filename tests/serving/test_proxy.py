@@ -82,14 +82,21 @@ class Client:
 
 
 def _proxy(
-    upstream: Upstream, *, strict: bool = False, slots: int = 2, queue: int = 4, **bounds: Any
+    upstream: Upstream,
+    *,
+    strict: bool = False,
+    images: bool = False,
+    slots: int = 2,
+    queue: int = 4,
+    **bounds: Any,
 ) -> Proxy:
     engine = Engine(Command(()), upstream)
     engine.state = "ready"
     gate = Gate(
         KeyRing(None), Limits(), FairQueue(slots, queue), Metrics("m"), engine, Bounds(**bounds)
     )  # fmt: skip
-    return Proxy(gate, upstream, frozenset({"falcon-7b", "workspace-falcon"}), strict=strict)
+    names = frozenset({"falcon-7b", "workspace-falcon"})
+    return Proxy(gate, upstream, names, strict=strict, images=images)
 
 
 def _gate(proxy: Proxy) -> Gate:
