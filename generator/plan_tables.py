@@ -105,7 +105,7 @@ def _changes(study: Study, before: Study) -> tuple[list[_Changed], list[tuple[st
         if subject.document is None:
             continue
         previous = old.pop(_key(subject), None)
-        if previous is not None and (reason := _interruption(previous, subject)):
+        if previous is not None and (reason := _interruption(previous, subject, before, study)):
             interruptions.append((_title(subject), reason))
         was, now = _cells(previous) if previous else None, _cells(subject)
         if was != now:
@@ -127,8 +127,10 @@ def _nothing(interruptions: list[tuple[str, str]]) -> str:
     return "Nothing else changes." if interruptions else "No Workspace's plan changes."
 
 
-def _interruption(before: Subject, after: Subject) -> str | None:
-    return rollouts.interruption(before.plan, after.plan) if before.plan and after.plan else None
+def _interruption(old: Subject, new: Subject, before: Study, after: Study) -> str | None:
+    if old.plan is None or new.plan is None:
+        return None
+    return rollouts.interruption(old.plan, new.plan, (before.fleet, after.fleet))
 
 
 def changes_json(before: Study, after: Study) -> str:
@@ -141,7 +143,9 @@ def changes_json(before: Study, after: Study) -> str:
             "name": name,
             "before": reports.planned(old[key]) if key in old else None,
             "after": reports.planned(new[key]) if key in new else None,
-            "interruption": _interruption(old[key], new[key]) if key in old and key in new else None,
+            "interruption": _interruption(old[key], new[key], before, after)
+            if key in old and key in new
+            else None,
         }
         for key in sorted({*old, *new}, key=str)
         for namespace, name in [key]

@@ -276,7 +276,7 @@ def test_since_announces_an_interruption(berth: Any, tmp_path: Path) -> None:
     git(tmp_path, "commit", "--quiet", "-m", "first")
     (tmp_path / "big.yaml").write_text(spec.replace("Standard_NC12s_v3", "Standard_NC24ads_A100_v4"))
     _, out, _ = berth("plan", tmp_path, "--since", "HEAD", "--format", "markdown")
-    assert "- `big`: moves between one node and several" in out
+    assert "- `big`: moves from StatefulSets to a Deployment" in out
 
 
 def test_a_misspelt_fallback_is_a_problem_of_the_fleet_file(berth: Any, tmp_path: Path) -> None:

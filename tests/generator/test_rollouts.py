@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from berth import catalog, sizing, workspaces
+from berth.fleet import Fleet
 from generator.charts.workloads import strategy
 from generator.rollouts import interruption
 
@@ -60,3 +61,54 @@ def test_the_change_says_when_requests_will_fail(
     assert said is None or (found is not None and said in found)
     if found is not None:
         assert strategy(new) == {"type": "Recreate"}
+
+
+STATEFUL, LEADER_WORKER = Fleet(), Fleet(several_nodes="leaderworkerset")
+
+
+@pytest.mark.parametrize(
+    ("replicas", "fleets", "said"),
+    [
+        pytest.param(
+            2,
+            (STATEFUL, STATEFUL),
+            "restarts all its replicas together",
+            id="StatefulSets know nothing of each other",
+        ),
+        pytest.param(
+            2, (LEADER_WORKER, LEADER_WORKER), None, id="a LeaderWorkerSet replaces one group after the other"
+        ),
+        pytest.param(
+            1, (STATEFUL, STATEFUL), "restarts its only replica", id="the only group of StatefulSets"
+        ),
+        pytest.param(
+            1,
+            (LEADER_WORKER, LEADER_WORKER),
+            "restarts its only replica",
+            id="a LeaderWorkerSet's only group",
+        ),
+        pytest.param(
+            2,
+            (STATEFUL, LEADER_WORKER),
+            "moves from StatefulSets to a LeaderWorkerSet",
+            id="the fleet's way changes",
+        ),
+    ],
+)
+def test_of_replicas_over_several_nodes_it_depends_on_the_workload(
+    replicas: int, fleets: tuple[Fleet, Fleet], said: str | None
+) -> None:
+    update = {"nodes_per_replica": 2, "replicas": replicas}
+    old, new = (
+        planned(2, contextSize=tokens).model_copy(update=update | {"surge": False}) for tokens in (1024, 2048)
+    )
+    found = interruption(old, new, fleets)
+    assert (said is None) == (found is None), found
+    assert said is None or (found is not None and said in found)
+
+
+def test_moving_between_one_node_and_several_names_both_workloads() -> None:
+    one = planned(2)
+    found = interruption(one, one.model_copy(update={"nodes_per_replica": 2}))
+    assert found is not None
+    assert found.startswith("moves from a Deployment to StatefulSets, another kind of workload")
