@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import sys
+
+EXIT_INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line; exit codes are 0 fine, 1 problems, 2 could not run."""
-    from generator import quick
-
+    """Run the command line; exit codes are 0 fine, 1 problems, 2 could not run, 130 interrupted by Ctrl-C."""
     # A short-lived process: looking for cycles in a thousand small documents costs more than it frees.
     gc.disable()
+    _open_closed_streams()
+    try:
+        code = _run()
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    if code == EXIT_INTERRUPTED:
+        _leave_at_once()
+    sys.exit(code)
+
+
+def _run() -> int:
+    from generator import quick
+
     code = quick.render(sys.argv[1:])
     if code is None:
         from generator import cli
 
         code = cli.run(sys.argv[1:])
-    sys.exit(code)
+    return code
+
+
+def _open_closed_streams() -> None:
+    """Have what goes to a closed stdout or stderr (`>&-`) go nowhere; no other file takes its number."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
+def _leave_at_once() -> None:
+    """Skip jsii's farewell to Node, which Ctrl-C has ended too; what had to be undone is undone."""
+    with contextlib.suppress(OSError, ValueError):
+        print("interrupted", file=sys.stderr, flush=True)
+    os._exit(EXIT_INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def _failure(said: str) -> KubectlError:
         "could not find the requested",
     )
     kind = NotFound if any(words in said for words in missing) else KubectlError
-    return kind(said)
+    return kind(said.removeprefix("error: "))
 
 
 def _data(text: str) -> Any:

@@ -7,6 +7,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from berth import fleet
+from generator.files import create
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +27,7 @@ def write(folder: Path) -> Iterator[tuple[Path, bool]]:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with path.open("x", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
+            create(path, text)
         except FileExistsError:
             yield path, False
         else:

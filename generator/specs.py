@@ -267,13 +267,14 @@ def _distinct(sources: Iterable[Source]) -> Iterator[Source]:
     for source in sources:
         found: list[Found] = []
         for document in source.documents:
-            identity = _identity(document)
-            if identity is not None and (other := first.setdefault(identity, document)) is not document:
-                found.append(_duplicate(document, other, *identity))
+            whose = identity(document)
+            if whose is not None and (other := first.setdefault(whose, document)) is not document:
+                found.append(_duplicate(document, other, *whose))
         yield replace(source, problems=(*source.problems, *found)) if found else source
 
 
-def _identity(document: Document) -> tuple[str | None, str] | None:
+def identity(document: Document) -> tuple[str | None, str] | None:
+    """Return namespace and name of a Workspace; None where they are no texts."""
     meta = document.data.get("metadata")
     name, namespace = (meta.get("name"), meta.get("namespace")) if isinstance(meta, dict) else (None, None)
     return (namespace, name) if isinstance(name, str) and isinstance(namespace, str | None) else None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from berth.errors import BerthError
 from generator import exchange, lockfile
+from generator.files import named
 from generator.lockfile import Lock, Owned
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _build(out: Path, stage: Path, update: Update, old: Lock, pending: Lock | No
 
 
 def _write(path: str, content: bytes) -> None:
-    with open(path, "wb") as stream:  # noqa: PTH123  thousands of files
+    with named(path), open(path, "wb") as stream:  # noqa: PTH123  thousands of files
         stream.write(content)
 
 

@@ -63,6 +63,11 @@ class Subject:
         return self.verdict.plan if self.verdict is not None else None
 
     @property
+    def twins(self) -> list[Problem]:
+        """The problems of Workspaces that stand elsewhere already."""
+        return [located.problem for located in self.problems if located.problem.rule == specs.DUPLICATE]
+
+    @property
     def valid(self) -> bool:
         return not any(located.problem.severity == "error" for located in self.problems)
 
@@ -116,7 +121,7 @@ def study(paths: Sequence[str], fleet_path: Path | None = None) -> Study:
 
 
 def _without_twins(subject: Subject) -> Subject:
-    if all(located.problem.rule != specs.DUPLICATE for located in subject.problems):
+    if not subject.twins:
         return subject
     problems = tuple(
         Located(replace(located.problem, severity="error"), located.place)

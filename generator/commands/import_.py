@@ -48,12 +48,18 @@ def command(
 
       kubectl get workspaces -A -o yaml | berth import - --out fleet
     """
+    from generator import files, reports
     from generator.importing import bringing, reading, report
     from generator.kubectl import Kubectl
 
     if bool(paths) == cluster:
         typer.echo("error: give files or folders, or --cluster", err=True)
         raise typer.Exit(2)
+    if context is not None and not cluster:
+        typer.echo("error: --context belongs to --cluster", err=True)
+        raise typer.Exit(2)
+    if out is not None:
+        files.folder(out)
     pieces = list(reading.from_cluster(Kubectl(context)) if cluster else reading.from_paths(paths or []))
     if not pieces:
         typer.echo("error: there is nothing of KAITO's: no object of kaito.sh was found", err=True)
@@ -63,9 +69,10 @@ def command(
     if format is Format.json:
         typer.echo(report.as_json(found, written))
     else:
-        for line in report.lines(found):
+        for line in report.lines(found, written if out is not None else None):
             typer.echo(line)
     typer.echo(report.summary(found), err=True)
     if out is not None:
-        typer.echo(f"{out}: {len(written)} files written; next: berth check {out}", err=True)
+        files_written = reports.counted(len(written), "file", "files") if written else "nothing"
+        typer.echo(f"{out}: {files_written} written; next: berth check {out}", err=True)
     raise typer.Exit(0 if found.complete else 1)

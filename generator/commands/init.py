@@ -21,8 +21,8 @@ def command(
 
       berth init fleet && cd fleet && berth plan .
     """
-    from generator import scaffold
+    from generator import files, scaffold
 
-    for path, written in scaffold.write(folder):
+    for path, written in scaffold.write(files.folder(folder)):
         typer.echo(f"{'wrote' if written else 'kept '} {path}", err=True)
     typer.echo(f"next: berth plan {folder / 'workspaces'}", err=True)

@@ -87,6 +87,10 @@ def command(
     """
     from generator.platform import output
 
+    strangers = _removal_alone(only_print, context) if not remove else _rendering_alone(out, fleet, check)
+    if strangers:
+        typer.echo(f"error: {strangers}", err=True)
+        raise typer.Exit(2)
     if remove:
         raise typer.Exit(_remove(context, only_print=only_print, wait=wait))
     if out is None:
@@ -102,6 +106,21 @@ def command(
         chart=format is Format.helm,
     )
     raise typer.Exit(code)
+
+
+def _removal_alone(only_print: bool, context: str | None) -> str:
+    asked = [name for name, given in (("--dry-run", only_print), ("--context", context)) if given]
+    verb = "mean" if len(asked) > 1 else "means"
+    return f"{' and '.join(asked)} only {verb} something with --remove" if asked else ""
+
+
+def _rendering_alone(out: str | None, fleet: Path | None, check: bool) -> str:
+    asked = [name for name, given in (("--out", out), ("--fleet", fleet), ("--check", check)) if given]
+    return (
+        f"--remove takes it out of the cluster and writes nothing; leave {' and '.join(asked)} out"
+        if asked
+        else ""
+    )
 
 
 def _remove(context: str | None, *, only_print: bool, wait: float) -> int:

@@ -80,6 +80,9 @@ def _workspaces(found: Study, root: Path) -> Iterator[Finding]:
         yield warning(
             AREA, "Workspaces", "there is none", "write one, or bring KAITO's over with `berth import`"
         )
+    elif twins := [problem for one in found.subjects for problem in one.twins]:
+        more = f", and {len(twins) - 1} more stand twice" if len(twins) > 1 else ""
+        yield warning(AREA, "Workspaces", f"{twins[0].reason}{more}", twins[0].fix or "")
     else:
         yield fine(AREA, "Workspaces", f"{counted(len(named), 'Workspace', 'Workspaces')} without problems")
 

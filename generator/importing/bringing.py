@@ -161,6 +161,7 @@ def _judged(one: Brought, fleet: Fleet, catalog: Catalog) -> Brought:
 def _apart(judged: Iterable[Brought], out: Path | None) -> Iterable[Brought]:
     """No two objects go to one file, and none to a file that holds something else."""
     first: dict[str, Brought] = {}
+    here = repository.workspaces(out) if out is not None else {}
     for one in judged:
         if one.file is None:
             yield one
@@ -176,6 +177,12 @@ def _apart(judged: Iterable[Brought], out: Path | None) -> Iterable[Brought]:
         elif there is not None and there != one.text:
             fix = "remove that file to import it anew, or keep it"
             problem = _problem(f"{one.file} is there already and differs, so it stays as it is", fix)
+            yield replace(one, file=None, plan=None, problems=(problem,))
+        elif there is None and one.name is not None and (twin := here.get((one.namespace, one.name))):
+            same = twin.data == _document(one.text)
+            fix = "" if same else "remove it there to import it anew, or keep it"
+            differs = "" if same else " and differs, so it stays as it is"
+            problem = _problem(f"{twin.file} holds it already{differs}", fix, severe=not same)
             yield replace(one, file=None, plan=None, problems=(problem,))
         else:
             yield one

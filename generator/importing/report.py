@@ -26,8 +26,8 @@ def as_json(found: Import, written: list[str]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
-def lines(found: Import) -> Iterator[str]:
-    """Two lines and more for each object."""
+def lines(found: Import, written: list[str] | None = None) -> Iterator[str]:
+    """Two lines and more for each object; what is not among the `written` was there already."""
     for one in found.brought:
         name = f" {one.name}" if one.name else ""
         space = f" in namespace {one.namespace}" if one.namespace else ""
@@ -35,7 +35,9 @@ def lines(found: Import) -> Iterator[str]:
         if one.file is None:
             yield f"{head}: stays where it is"
         else:
-            yield f"{head} -> {one.file}, {'copied as it is' if one.copied else 'rewritten'}"
+            there = written is not None and one.file not in written
+            how = "there already" if there else "copied as it is" if one.copied else "rewritten"
+            yield f"{head} -> {one.file}, {how}"
         if one.plan is not None:
             yield f"    runs: {runs(one.plan)}"
         for problem in one.problems:

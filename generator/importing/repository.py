@@ -8,13 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from berth.errors import UnknownInstanceType
-from generator import scaffold
+from generator import scaffold, specs
+from generator.files import create
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from berth.catalog import Catalog
+    from generator.documents import Document
 
 SPECS = "workspaces"
 _SCHEMA = "# yaml-language-server: $schema=./berth.schema.json\n"
@@ -55,6 +57,14 @@ def others() -> Iterator[tuple[str, str]]:
             yield name, text
 
 
+def workspaces(folder: Path) -> dict[tuple[str | None, str], Document]:
+    """Return every Workspace that a folder holds already, by namespace and name."""
+    if not folder.is_dir():
+        return {}
+    documents = [one for source in specs.load([str(folder)]) for one in source.documents]
+    return {whose: one for one in reversed(documents) if (whose := specs.identity(one)) is not None}
+
+
 def standing(folder: Path, name: str) -> str | None:
     """Return the text of a file that is there already."""
     place = folder / name
@@ -65,8 +75,7 @@ def write(folder: Path, name: str, text: str) -> None:
     """Write a file that must not be there yet."""
     place = folder / name
     place.parent.mkdir(parents=True, exist_ok=True)
-    with place.open("x", encoding="utf-8", newline="\n") as stream:
-        stream.write(text)
+    create(place, text)
 
 
 def _instance_type(document: dict[str, Any]) -> str | None:

@@ -7,6 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from generator.files import named
 from generator.packaging.errors import PackagingError
 from generator.packaging.images import INDEX, PIECE
 
@@ -62,7 +63,7 @@ def _write(blob: Blob, place: Path, progress: Callable[[int], None]) -> None:
     temporary = place.with_name(f".{place.name}.{os.getpid()}")
     digest = hashlib.sha256()
     try:
-        with temporary.open("wb") as stream:
+        with named(place), temporary.open("wb") as stream:
             offset = 0
             while data := blob.read(offset, PIECE):
                 stream.write(data)
@@ -78,5 +79,6 @@ def _write(blob: Blob, place: Path, progress: Callable[[int], None]) -> None:
 
 def _replace(place: Path, data: bytes) -> None:
     temporary = place.with_name(f".{place.name}.{os.getpid()}")
-    temporary.write_bytes(data)
+    with named(place):
+        temporary.write_bytes(data)
     temporary.replace(place)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from generator import platform
+from generator import files, platform
 from generator.platform import foundation, frame, helm
 from generator.study import study
 
@@ -45,14 +45,15 @@ def command_line(
     if out == "-":
         sys.stdout.write(platform.stream(settings))
         return 0
-    folder = Path(out)
+    folder = files.folder(Path(out))
     stale, left = differences(folder, wanted)
     if check:
         return _told(folder, stale, left)
     for name in stale:
         place = folder / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(wanted[name], encoding="utf-8", newline="\n")
+        with files.named(place):
+            place.write_text(wanted[name], encoding="utf-8", newline="\n")
     for place in left:
         place.unlink()
     unchanged = len(wanted) - len(stale)

@@ -121,6 +121,15 @@ def test_a_fault_is_named_with_the_command_that_mends_it(case: str, fleet: Path)
     assert any(why in one.why and fix in one.fix for one in found), found
 
 
+def test_a_workspace_that_stands_twice_is_named_with_both_places(fleet: Path) -> None:
+    first = sorted((fleet / "workspaces").glob("*.yaml"))[0]
+    shutil.copy(first, first.with_name("zzz.yaml"))
+    (told,) = [one for one in complaints(fleet) if one.what == "Workspaces"]
+    assert told.state is State.warning
+    assert f"already stands in {first}" in told.why
+    assert "remove one" in told.fix
+
+
 def test_what_the_doctor_advises_for_a_stale_render_works(fleet: Path) -> None:
     change(fleet / "workspaces" / "assistant.yaml", "name: assistant", "name: helper")
     (found,) = complaints(fleet)

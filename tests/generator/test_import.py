@@ -340,3 +340,32 @@ def test_odd_values_end_in_a_report_and_nothing_leaves_the_folder(
     for one in told["objects"]:
         if one["file"] is not None:
             assert (tmp_path / "fleet" / one["file"]).resolve().is_relative_to(tmp_path / "fleet/workspaces")
+
+
+def test_a_workspace_that_stands_in_another_file_is_not_written_twice(bring: Any, tmp_path: Path) -> None:
+    out = tmp_path / "fleet"
+    (out / "workspaces").mkdir(parents=True)
+    (out / "berth.yaml").write_text("cloud: azure\n")
+    here = out / "workspaces" / "by-hand.yaml"
+    here.write_text(WORKSPACE)
+    code, told = bring(here, "--out", out)
+    assert (code, told["written"]) == (0, [])
+    assert f"{here} holds it already" in reasons(only(told))
+    other = tmp_path / "other.yaml"
+    other.write_text(here.read_text().replace("Standard_NC24ads_A100_v4", "Standard_NC48ads_A100_v4"))
+    code, told = bring(other, "--out", out)
+    assert (code, told["written"]) == (1, [])
+    assert f"{here} holds it already and differs, so it stays as it is; remove it there" in reasons(
+        only(told)
+    )
+    assert cli.run(["render", str(out), "--out", str(tmp_path / "rendered")]) == 0
+
+
+def test_what_is_there_already_is_told_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = str(EXAMPLES / "v0.1.0__README.md.yaml")
+    cli.run(["import", source, "--out", str(tmp_path)])
+    assert "workspace-falcon-7b.yaml, copied as it is\n" in capsys.readouterr().out
+    cli.run(["import", source, "--out", str(tmp_path)])
+    told = capsys.readouterr()
+    assert "workspace-falcon-7b.yaml, there already\n" in told.out
+    assert f"{tmp_path}: nothing written; next: berth check {tmp_path}\n" in told.err

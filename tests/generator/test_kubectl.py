@@ -68,6 +68,13 @@ def test_lines_of_its_own_log_are_left_out(programs: Path) -> None:
     assert str(raised.value) == "refused"
 
 
+def test_its_own_error_mark_is_left_out(programs: Path) -> None:
+    says(programs, """echo 'error: context "x" does not exist' >&2; exit 1""")
+    with pytest.raises(KubectlError) as raised:
+        Kubectl()("get", "x")
+    assert str(raised.value) == 'context "x" does not exist'
+
+
 def test_no_answer_in_time_is_told(programs: Path) -> None:
     says(programs, "exec sleep 30")
     with pytest.raises(KubectlError, match="no answer in time"):
