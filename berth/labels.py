@@ -45,6 +45,8 @@ FINALIZER = "berth.dev/nodes"
 PAUSED = "berth.dev/paused"
 """Annotation of a Workspace: `true` keeps the watcher from making and removing nodes."""
 NODE_POOL = "karpenter.sh/nodepool"
+KAITO_POOL = "kaito"
+"""The NodePool that KAITO's claims name and nobody makes: Karpenter scales nothing up by it."""
 
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 HOSTNAME = "kubernetes.io/hostname"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+from kube import times
 from kube.errors import AlreadyExists, KubeError, NotFound
 from kube.resources import EVENTS
 
@@ -69,7 +70,7 @@ class Recorder:
 
     async def _first(self, regarding: Object, kind: str, reason: str, note: str, action: str) -> _Said:
         metadata = regarding["metadata"]
-        now = _now()
+        now = times.micros(datetime.now(UTC))
         digest = hashlib.sha256(f"{metadata.get('uid')}{reason}{note}{now}".encode()).hexdigest()[:16]
         name = f"{metadata['name'][:230]}.{digest}"
         reference = {
@@ -93,7 +94,9 @@ class Recorder:
         if not said.name:
             return False
         said.count += 1
-        series = {"series": {"count": max(said.count, 2), "lastObservedTime": _now()}}
+        series = {
+            "series": {"count": max(said.count, 2), "lastObservedTime": times.micros(datetime.now(UTC))}
+        }
         try:
             namespace = metadata.get("namespace") or "default"
             await self._client.patch(EVENTS, said.name, series, namespace=namespace)
@@ -106,7 +109,3 @@ def shorten(note: str) -> str:
     """Cut a note to what the API takes, at a whole character."""
     encoded = note.encode()
     return note if len(encoded) <= NOTE_BYTES else encoded[: NOTE_BYTES - 4].decode(errors="ignore") + "…"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -14,6 +14,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from kube import times
 from kube.errors import AlreadyExists, ApiError, Conflict, KubeError, NotFound, NotLeading, Unreachable
 from kube.resources import LEASES
 
@@ -157,7 +158,7 @@ class Leader:
         return True
 
     def _spec(self, old: Object) -> dict[str, Any]:
-        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        now = times.micros(datetime.now(UTC))
         ours = old.get("holderIdentity") == self._identity
         return {
             "holderIdentity": self._identity,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,11 @@ def metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:
 def notes_of(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the object's annotations."""
     return mapping(metadata(document).get("annotations"))
+
+
+def labels_of(document: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the object's labels."""
+    return cast("Mapping[str, str]", mapping(metadata(document).get("labels")))
 
 
 def spec(document: Mapping[str, Any]) -> dict[str, Any]:

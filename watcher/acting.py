@@ -11,9 +11,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from berth import labels
-from kube import resources
+from kube import resources, times
 from kube.errors import AlreadyExists, ApiError, Conflict, KubeError, NotFound, Unreachable
-from kube.objects import items, mapping, metadata
+from kube.objects import items, labels_of, metadata
 from watcher.cache import CLAIMS
 from watcher.world import AddFinalizer, Create, Delete, PatchStatus, RemoveFinalizer, Tell
 
@@ -142,7 +142,7 @@ class Actor:
     async def _delete(self, resource: Resource, name: str, uid: str) -> None:
         known = self._cache.get(resource, ("", name))
         if known is not None:
-            self._cache.deleting(resource, known, self._now().strftime("%Y-%m-%dT%H:%M:%SZ"))
+            self._cache.deleting(resource, known, times.seconds(self._now()))
         try:
             await self._client.delete(resource, name, uid=uid)
         except (NotFound, Conflict):
@@ -154,7 +154,7 @@ class Actor:
 
 
 def _owner(claim: Object) -> str:
-    return str(mapping(metadata(claim).get("labels")).get(labels.WORKSPACE_UID, ""))
+    return labels_of(claim).get(labels.WORKSPACE_UID, "")
 
 
 def _finalizers(workspace: Object) -> list[str]:

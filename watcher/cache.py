@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from berth import labels
 from kube import resources
-from kube.objects import metadata
+from kube.objects import labels_of, metadata
 from kube.reflector import Change, Key, Reflector, Store, key_of, trim
 from watcher import indices, trimming
 from watcher.world import Snapshot
@@ -233,7 +233,7 @@ class Cache:
         store = self._store(resources.NODES)
         buckets = [store.indexed("label", f"{key}={value}") for key, value in wanted.items()]
         fewest = min(buckets, key=len, default=[])
-        return [node for node in fewest if wanted.items() <= indices.labels_of(node).items()]
+        return [node for node in fewest if wanted.items() <= labels_of(node).items()]
 
     def _taken(self, key: Key, nodes: tuple[Object, ...]) -> dict[str, str]:
         """Say which other Workspace counts a node; of several, and we may be one, the oldest has it."""
@@ -294,7 +294,7 @@ class Cache:
             for value in (name, *indices.provider_id(node)):
                 for claim in self._store(resource).indexed("node", value):
                     yield from self._of_claim(claim)
-        own = indices.labels_of(node)
+        own = labels_of(node)
         for pair in indices.node_labels(node):
             for workspace in self._store(resources.WORKSPACES).indexed("label", pair):
                 if indices.planned_labels(workspace).items() <= own.items():

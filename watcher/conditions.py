@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kube import times
 from kube.objects import mappings
-from watcher import records
 from watcher.reasons import Condition
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def written(
                 "status": status,
                 "reason": str(one.reason),
                 "message": one.message[:LONGEST],
-                "lastTransitionTime": last["lastTransitionTime"] if same else records.written(now),
+                "lastTransitionTime": last["lastTransitionTime"] if same else times.seconds(now),
                 "observedGeneration": generation,
             }
         )

@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING
 import orjson
 
 from berth import labels, names
-from kube.objects import items, mapping, metadata, notes_of
+from kube.objects import items, labels_of, mapping, metadata, notes_of
 
 if TYPE_CHECKING:
     from kube.client import Object
-
-KAITO_POOL = "kaito"
-"""What KAITO writes as NodePool, so that Karpenter leaves a claim alone; no pool has that name."""
-
-
-def labels_of(thing: Object) -> dict[str, str]:
-    """Return the object's labels."""
-    return dict(mapping(metadata(thing).get("labels")))
 
 
 def uid(workspace: Object) -> list[str]:
@@ -62,7 +54,7 @@ def owners(claim: Object) -> list[str]:
         found.append(f"uid:{own[labels.WORKSPACE_UID]}")
     if labels.WORKSPACE in own:
         found.append(f"name:{own.get(labels.WORKSPACE_NAMESPACE, '')}/{own[labels.WORKSPACE]}")
-    if own.get(labels.NODE_POOL, KAITO_POOL) != KAITO_POOL:
+    if own.get(labels.NODE_POOL, labels.KAITO_POOL) != labels.KAITO_POOL:
         found.append(f"pool:{own[labels.NODE_POOL]}")
     return found
 

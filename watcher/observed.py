@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from berth import labels
 from berth.quantities import GIB
-from kube.objects import items, mapping, metadata, notes_of
+from kube import times
+from kube.objects import items, labels_of, mapping, mappings, metadata, notes_of
 from watcher import failures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
     from watcher.failures import Failure
     from watcher.world import ClaimKind, Object, Snapshot
@@ -85,7 +86,7 @@ def claim(document: Object, uid: str) -> Claim:
         if holds(found.get(name)):
             stage = max(stage, reached)
     requests = mapping(mapping(spec.get("resources")).get("requests"))
-    tags = cast("Mapping[str, str]", mapping(meta.get("labels")))
+    tags = labels_of(document)
     return Claim(
         kind=kind,
         name=str(meta.get("name", "")),
@@ -93,10 +94,10 @@ def claim(document: Object, uid: str) -> Claim:
         ours=bool(uid) and tags.get(labels.WORKSPACE_UID) == uid,
         index=_number(notes.get(labels.INDEX)),
         attempt=_number(notes.get(labels.ATTEMPT)),
-        instance_type=_required(spec, labels.INSTANCE_TYPE),
+        instance_type=instance_type(document),
         labels=tags,
         disk=max(_number(str(requests.get(key, "0")).removesuffix("Gi")) for key in DISKS) * GIB,
-        created=time(meta.get("creationTimestamp")),
+        created=times.read(meta.get("creationTimestamp")),
         terminating=bool(meta.get("deletionTimestamp")),
         stage=stage,
         node=str(status.get("nodeName") or ""),
@@ -105,15 +106,23 @@ def claim(document: Object, uid: str) -> Claim:
     )
 
 
+def instance_type(document: Object) -> str:
+    """Return the instance type that a claim asks for; empty where it asks for none."""
+    for one in mappings(mapping(document.get("spec")).get("requirements")):
+        if one.get("key") == labels.INSTANCE_TYPE and items(one.get("values")):
+            return str(one["values"][0])
+    return ""
+
+
 def node(document: Object) -> Node:
     """Read a node; allocatable GPUs count, because a broken one leaves only there."""
     meta, status = metadata(document), mapping(document.get("status"))
     ready = mapping(conditions(document).get("Ready"))
     return Node(
         name=str(meta.get("name", "")),
-        labels=cast("Mapping[str, str]", mapping(meta.get("labels"))),
+        labels=labels_of(document),
         ready=holds(ready) and not meta.get("deletionTimestamp"),
-        since=time(ready.get("lastTransitionTime") or meta.get("creationTimestamp")),
+        since=times.read(ready.get("lastTransitionTime") or meta.get("creationTimestamp")),
         gpus=_number(mapping(status.get("allocatable")).get(labels.GPU_RESOURCE)),
         schedulable=not mapping(document.get("spec")).get("unschedulable"),
     )
@@ -121,8 +130,8 @@ def node(document: Object) -> Node:
 
 def conditions(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Return the conditions of any object, by type."""
-    listed = items(mapping(document.get("status")).get("conditions"))
-    return {str(one.get("type")): one for one in listed if isinstance(one, dict)}
+    listed = mappings(mapping(document.get("status")).get("conditions"))
+    return {str(one.get("type")): one for one in listed}
 
 
 def holds(condition: Mapping[str, Any] | None) -> bool:
@@ -130,12 +139,17 @@ def holds(condition: Mapping[str, Any] | None) -> bool:
     return condition is not None and condition.get("status") == "True"
 
 
+def ended(pod: Object) -> bool:
+    """Say whether a pod's containers have run to their end."""
+    return mapping(pod.get("status")).get("phase") in ("Succeeded", "Failed")
+
+
 def running(pods: Iterable[Object]) -> dict[str, int]:
     """Return how many pods each node holds, without those that have ended."""
     found: dict[str, int] = {}
     for pod in pods:
         where = str(mapping(pod.get("spec")).get("nodeName") or "")
-        if where and mapping(pod.get("status")).get("phase") not in ("Succeeded", "Failed"):
+        if where and not ended(pod):
             found[where] = found.get(where, 0) + 1
     return found
 
@@ -150,21 +164,6 @@ def claims(snapshot: Snapshot) -> tuple[Claim, ...]:
         node = one.node or by_id.get(mapping(document.get("status")).get("providerID") or "")
         found.append(replace(one, node=str(node or "")))
     return tuple(sorted(found, key=lambda one: (one.kind, one.name)))
-
-
-def time(text: Any) -> datetime:
-    """Read a time of the API; what is none is the beginning of time."""
-    try:
-        return datetime.fromisoformat(str(text).replace("Z", "+00:00")).astimezone(UTC)
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
-
-
-def _required(spec: Mapping[str, Any], key: str) -> str:
-    for one in items(spec.get("requirements")):
-        if isinstance(one, dict) and one.get("key") == key and items(one.get("values")):
-            return str(one["values"][0])
-    return ""
 
 
 def _number(value: Any) -> int:

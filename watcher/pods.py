@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from berth import labels
-from kube.objects import mapping, mappings, metadata, notes_of
+from kube.objects import labels_of, mapping, mappings, metadata, notes_of
 from watcher import failures, observed
 from watcher.reasons import Reason
 
@@ -24,6 +24,16 @@ _NO_PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "E
 _NO_START = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _WEIGHTS = "weights"
 """Init containers of this name, or beginning with it, bring the weights."""
+_ORDER = (
+    Reason.IMAGE_PULL_ERROR,
+    Reason.CONTAINER_START_ERROR,
+    Reason.CONTAINER_OOM_KILLED,
+    Reason.CONTAINER_CRASH_LOOP,
+    Reason.PODS_REFUSED,
+    Reason.UNSCHEDULABLE,
+    Reason.POD_EVICTED,
+)
+"""The worst first: what no waiting mends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +112,6 @@ def loading(scene: Scene) -> str | None:
     return None
 
 
-_ENDED = ("Succeeded", "Failed")
-_ORDER = (
-    Reason.IMAGE_PULL_ERROR,
-    Reason.CONTAINER_START_ERROR,
-    Reason.CONTAINER_OOM_KILLED,
-    Reason.CONTAINER_CRASH_LOOP,
-    Reason.PODS_REFUSED,
-    Reason.UNSCHEDULABLE,
-    Reason.POD_EVICTED,
-)
-"""The worst first: what no waiting mends."""
-
-
 def _of_pod(pod: Object, nodes_ready: bool) -> Iterator[Trouble]:
     name, status = metadata(pod).get("name"), mapping(pod.get("status"))
     if status.get("reason") == "Evicted":
@@ -163,7 +160,7 @@ def _refused(scene: Scene) -> Iterator[Trouble]:
 
 
 def _alive(scene: Scene) -> list[Object]:
-    return [one for one in scene.snapshot.pods if mapping(one.get("status")).get("phase") not in _ENDED]
+    return [one for one in scene.snapshot.pods if not observed.ended(one)]
 
 
 def _is_ready(pod: Object) -> bool:
@@ -177,7 +174,7 @@ def _because(what: str, why: str) -> str:
 
 
 def _role(thing: Object) -> str:
-    return str(mapping(metadata(thing).get("labels")).get(labels.ROLE, ""))
+    return labels_of(thing).get(labels.ROLE, "")
 
 
 def _wanted(workload: Object) -> int:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from berth import labels
 from berth.rules import HOURS_PER_MONTH
-from kube.objects import items, mapping
+from watcher import observed
 from watcher.reasons import Reason
 from watcher.scene import Blocked
 from watcher.world import Amount, Limits, Price, Rails, Usage
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from watcher.scene import Scene
     from watcher.world import Object
 
-RATE_AGAIN_S = 60.0
 _UNKNOWN = Price(0)
 _PRICE = "add it to `prices` in berth.yaml"
 
@@ -42,11 +40,8 @@ def of(fleet: Fleet, catalog: Catalog, *, dry_run: bool = False) -> Rails:
 
 def amount(claim: Object, rails: Rails) -> Amount:
     """Return what one claim takes, for the shell's running totals; its creates are counted by their times."""
-    for one in items(mapping(claim.get("spec")).get("requirements")):
-        if isinstance(one, dict) and one.get("key") == labels.INSTANCE_TYPE and items(one.get("values")):
-            price = rails.prices.get(str(one["values"][0]), _UNKNOWN)
-            return Amount(1, price.gpus, price.per_hour or 0.0)
-    return Amount(1)
+    price = rails.prices.get(observed.instance_type(claim), _UNKNOWN)
+    return Amount(1, price.gpus, price.per_hour or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +112,7 @@ def _over_budget(scene: Scene, then: Amount, kind: str, rails: Rails) -> Blocked
     if budget.cost_per_month is None:
         return None
     if rails.prices.get(kind, _UNKNOWN).per_hour is None:
-        message = (
-            f"{who} has a budget of money, and the price of {kind} is unknown: add it to prices in berth.yaml"
-        )
+        message = f"{who} has a budget of money, and the price of {kind} is unknown: {_PRICE}"
         return Blocked(Reason.OVER_BUDGET, message)
     month = then.cost_per_hour * HOURS_PER_MONTH
     if month > budget.cost_per_month:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from kube import times
 from kube.objects import items, mapping
-from watcher import observed
 from watcher.failures import Failure
 from watcher.observed import Stage
 from watcher.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from watcher.observed import Claim
     from watcher.world import Object
@@ -59,10 +60,10 @@ class Entry:
             "reason": self.reason,
             "message": self.message,
         }
-        times = {"retryAt": self.retry_at, "since": self.since}
+        moments = {"retryAt": self.retry_at, "since": self.since}
         found: Object = {"index": self.index, "attempt": self.attempt}
         found |= {key: value for key, value in texts.items() if value}
-        found |= {key: written(value) for key, value in times.items() if value is not None}
+        found |= {key: times.seconds(value) for key, value in moments.items() if value is not None}
         return found | ({"failures": self.failures} if self.failures else {})
 
     def seen(self, claim: Claim) -> Entry:
@@ -156,11 +157,6 @@ def name(uid: str, index: int, attempt: int) -> str:
     return "ws" + hashlib.sha256(f"{uid}/{index}/{attempt}".encode()).hexdigest()[:9]
 
 
-def written(moment: datetime) -> str:
-    """Return a time as the API writes it."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _entry(data: Mapping[str, Any]) -> Entry | None:
     index, attempt = data.get("index"), data.get("attempt")
     if not isinstance(index, int) or not isinstance(attempt, int) or index < 0 or attempt < 0:
@@ -176,6 +172,6 @@ def _entry(data: Mapping[str, Any]) -> Entry | None:
         reason=reason if reason in set(Reason) else "",
         message=str(data.get("message") or ""),
         failures=failures if isinstance(failures, int) and failures > 0 else 0,
-        retry_at=observed.time(data["retryAt"]) if data.get("retryAt") else None,
-        since=observed.time(data["since"]) if data.get("since") else None,
+        retry_at=times.read(data["retryAt"]) if data.get("retryAt") else None,
+        since=times.read(data["since"]) if data.get("since") else None,
     )

@@ -20,7 +20,7 @@ from kube import resources
 from kube.errors import Conflict, Forbidden, Invalid, KubeError, NotFound
 from kube.events import Recorder
 from kube.logs import fields
-from kube.objects import items, metadata
+from kube.objects import items, labels_of, metadata
 from kube.reflector import key_of
 from watcher import indices, rails, reconcile, usage
 from watcher.acting import Actor
@@ -213,7 +213,7 @@ class Term:
         """Return the claims that were made for a Workspace that is not there any more."""
         found = []
         for resource, claim in self.cache.claims():
-            uid = indices.labels_of(claim).get(labels.WORKSPACE_UID)
+            uid = labels_of(claim).get(labels.WORKSPACE_UID)
             if uid is not None and self.cache.workspace_of_uid(uid) is None:
                 found.append((resource, claim))
         return found
@@ -235,10 +235,10 @@ class Term:
         if resource not in CLAIMS.values():
             return
         claim = self.cache.get(resource, key)
-        if claim is None or labels.WORKSPACE_UID not in indices.labels_of(claim):
+        if claim is None or labels.WORKSPACE_UID not in labels_of(claim):
             self._ledger.drop(key[1])
             return
-        self._reserve(claim, indices.labels_of(claim).get(labels.WORKSPACE_NAMESPACE, ""))
+        self._reserve(claim, labels_of(claim).get(labels.WORKSPACE_NAMESPACE, ""))
 
     def _reserve(self, claim: Object, namespace: str) -> None:
         own = metadata(claim)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from berth import labels
-from kube.objects import items, mapping
+from kube.objects import mapping, mappings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ _CONDITION = ("type", "status", "reason", "message", "lastTransitionTime")
 def claim(thing: Object) -> Object:
     """Keep whose a claim is, what it asks for, and how far it is."""
     spec, status = mapping(thing.get("spec")), mapping(thing.get("status"))
-    asked = [one for one in items(spec.get("requirements")) if one.get("key") == labels.INSTANCE_TYPE]
+    asked = [one for one in mappings(spec.get("requirements")) if one.get("key") == labels.INSTANCE_TYPE]
     return {
         **_head(thing),
         "spec": {"requirements": asked, **_only(spec, ("resources",))},
@@ -90,7 +90,8 @@ def _head(thing: Object) -> Object:
 def _conditions(status: Mapping[str, Any]) -> list[Object]:
     """Return the conditions; thousands are alike, and are one object."""
     return [
-        _condition(*(str(one.get(key, "")) for key in _CONDITION)) for one in items(status.get("conditions"))
+        _condition(*(str(one.get(key, "")) for key in _CONDITION))
+        for one in mappings(status.get("conditions"))
     ]
 
 

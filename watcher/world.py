@@ -38,14 +38,6 @@ class Amount:
             self.creates + other.creates,
         )
 
-    def __sub__(self, other: Amount) -> Amount:
-        return Amount(
-            self.nodes - other.nodes,
-            self.gpus - other.gpus,
-            self.cost_per_hour - other.cost_per_hour,
-            self.creates - other.creates,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Usage:

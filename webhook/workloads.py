@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from berth import labels, plans
 from berth.problems import Problem
-from kube.objects import items, mapping, metadata, notes_of
+from kube.objects import items, labels_of, mapping, metadata, notes_of
 from webhook import containers
 from webhook.containers import AGAIN
 from webhook.reviews import Response
@@ -178,7 +178,7 @@ def _allowed(term: Any) -> list[str] | None:
 
 
 def _ours(document: Mapping[str, Any]) -> bool:
-    own = mapping(metadata(document).get("labels"))
+    own = labels_of(document)
     return labels.WORKSPACE in own and own.get(labels.MANAGED_BY) == "berth"
 
 

@@ -29,7 +29,6 @@ CAPACITY = ("InsufficientCapacity", "all requested instance types were unavailab
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for kinds that come and go every half second."""
     monkeypatch.setattr("kube.reflector.ABSENT_S", 0.5)
-    monkeypatch.setattr("kube.client.SERVED_FOR_S", 0.1)
 
 
 async def start(stage: Stage, **spec: Any) -> None:

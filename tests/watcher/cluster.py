@@ -15,9 +15,10 @@ from typing import Any
 
 from berth import labels
 from berth.fleet import Fleet
+from kube import times
 from kube.objects import mapping, metadata
 from tests.watcher import worlds
-from watcher import observed, plans, rails, records
+from watcher import observed, plans, rails
 from watcher.provisioners import WAYS
 from watcher.reconcile import decide
 from watcher.scene import Scene
@@ -370,7 +371,7 @@ class Cluster:
             self.truth.workspace = None
 
     def _time(self) -> str:
-        return records.written(self.now)
+        return times.seconds(self.now)
 
     def wait(self, seconds: float) -> None:
         """Time passes."""

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 GRACE_S = 600.0
 """A node that was counted and is not ready is counted this much longer: kubelets restart."""
-KAITO_POOL = "kaito"
-"""The NodePool that KAITO's claims name and nobody makes."""
 
 
 class Existing:
@@ -96,7 +94,7 @@ def _anothers(scene: Scene, tags: Mapping[str, str]) -> bool:
     """Whether a node was made for somebody: it goes with its claim, or a NodePool takes it away."""
     if labels.WORKSPACE_UID in tags:
         return True
-    if tags.get(labels.NODE_POOL, KAITO_POOL) != KAITO_POOL:
+    if tags.get(labels.NODE_POOL, labels.KAITO_POOL) != labels.KAITO_POOL:
         return True
     owner = (
         tags.get(labels.WORKSPACE_NAMESPACE, scene.namespace),

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 _KAITO = "kaito.sh"
 """Group of the node class that only the gpu-provisioner knows."""
-_POOL = "kaito"
-"""A NodePool that does not exist: Karpenter scales nothing up by it, and KAITO's tools find the claim."""
 
 
 class NodeClaims(claims.Kind):
@@ -40,7 +38,7 @@ class NodeClaims(claims.Kind):
         if node_class is None or plan is None:
             raise ValueError("a NodeClaim needs a plan and a node class")
         requirements = [
-            claims.within(labels.NODE_POOL, _POOL),
+            claims.within(labels.NODE_POOL, labels.KAITO_POOL),
             claims.within(labels.INSTANCE_TYPE, instance_type),
             claims.within("kubernetes.io/os", "linux"),
         ]
@@ -49,7 +47,7 @@ class NodeClaims(claims.Kind):
         elif scene.fleet.cloud == "aws":
             key = "karpenter.k8s.aws/instance-gpu-count"
             requirements.append({"key": key, "operator": "Gt", "values": ["0"]})
-        meta = claims.named(scene, index, attempt, {labels.NODE_POOL: _POOL})
+        meta = claims.named(scene, index, attempt, {labels.NODE_POOL: labels.KAITO_POOL})
         meta["annotations"] |= {"karpenter.sh/do-not-disrupt": "true"}
         # The gpu-provisioner takes the OS disk from `storage`. Karpenter launches only what has every
         # requested resource, and knows a node's disk as ephemeral storage.

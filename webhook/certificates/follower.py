@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from kube import resources
+from kube import resources, times
 from kube.errors import KubeError, NotFound
 from kube.logs import fields
 from webhook.certificates import record, rotation
@@ -157,7 +157,7 @@ class Follower:
             "spec": {
                 "holderIdentity": self._settings.identity,
                 "leaseDurationSeconds": REPORT_SECONDS,
-                "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+                "renewTime": times.micros(datetime.now(UTC)),
             },
         }
 
