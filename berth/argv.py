@@ -58,6 +58,7 @@ def llama_server(server: Server, model_path: str, rpc: Sequence[str] = ()) -> li
         arguments += ["--lora-scaled", ",".join(scaled)]
     if server.mmproj is not None:
         arguments += ["--mmproj", server.mmproj.path, "--mmproj-offload"]
+        arguments += ["--mtmd-batch-max-tokens", str(server.mmproj.batch_tokens)]
         if server.mmproj.max_image_tokens is not None:
             arguments += ["--image-max-tokens", str(server.mmproj.max_image_tokens)]
     if rpc:

@@ -275,6 +275,13 @@ def _unbuildable(model: Model, path: Path) -> list[Problem]:
         return [Problem((*path, "quantizations"), None, str(error), rule="model")]
     except BerthError as error:
         return [Problem((*path, "metadata"), None, str(error), rule="model")]
+    if model.projector is not None:
+        from berth.engine import projectors
+
+        try:
+            projectors.parse(model.projector.metadata)
+        except BerthError as error:
+            return [Problem((*path, "projector", "metadata"), None, str(error), rule="model")]
     return []
 
 

@@ -80,6 +80,7 @@ class Projector(File):
     """What turns images into a model's tokens: a GGUF file of its own, with the metadata that it holds."""
 
     metadata: dict[str, Any]
+    size: Annotated[int, Field(gt=0)]
     sources: tuple[Source, ...] = ()
     estimated: bool = False
     """Whether a number was derived and not read from a source."""

@@ -88,7 +88,6 @@ def demand(
     cache_type_k: str = "f16",
     cache_type_v: str = "f16",
     adapters: tuple[int, ...] = (),
-    images: Images | None = None,
 ) -> Demand:
     """Return what a replica of a model asks, with the batch that its task needs.
 
@@ -110,9 +109,18 @@ def demand(
         ubatch=batch if embeds else 512,
         embeddings=embeds,
         adapters=adapters,
-        images=images,
     )
     return made if _has_flash_attention(made) else replace(made, flash_attention=False)
+
+
+def with_images(demand: Demand, images: Images) -> Demand:
+    """Return the same demand with what images take, and with batches that hold one where they must."""
+    return replace(
+        demand,
+        images=images,
+        ubatch=max(demand.ubatch, images.at_once),
+        batch=max(demand.batch, images.at_once),
+    )
 
 
 @lru_cache(maxsize=4_096)

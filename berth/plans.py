@@ -108,7 +108,7 @@ class Adapter(Frozen):
 class Projector(Frozen):
     """What turns images into a model's tokens: one GGUF file in the source of the model's own weights.
 
-    `size` is bytes of its tensors, `image_tokens` what the largest image takes of a slot's context.
+    `size` is its bytes, `image_tokens` what the largest image takes of a slot's context.
     """
 
     file: str
@@ -118,6 +118,8 @@ class Projector(Frozen):
     image_tokens: int
     max_image_tokens: int | None = None
     """The asked bound of an image, None where the projector's own holds."""
+    batch_tokens: int
+    """The engine's `--mtmd-batch-max-tokens`: tokens of several images that are computed at once."""
 
     @property
     def path(self) -> str:

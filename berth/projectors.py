@@ -6,9 +6,9 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from berth import plans
+from berth import fitting, images, plans
 from berth.engine.settings import Images
-from berth.errors import BerthError
+from berth.errors import BerthError, InvalidSettings
 from berth.problems import Problem
 from berth.weights import pins
 
@@ -16,48 +16,55 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from berth.entries import Projector
+    from berth.fitting import Demand
     from berth.models import Model
     from berth.plans import Weights
     from berth.problems import Path
     from berth.workspaces import Workspace
 
-HEADER_ALLOWANCE = 2**20
-"""Bytes of a file beside its tensors: names and numbers of a few hundred."""
 PATH: Path = ("inference", "llamacpp", "mmproj")
 
 
-def measure(projector: Projector, max_image_tokens: int | None, parallel: int) -> Images:
-    """Return what taking images adds to a server; the engine encodes one image at a time.
+def measure(
+    projector: Projector, max_image_tokens: int | None = None, *, flash_attention: bool = True
+) -> Images:
+    """Return what taking images adds to a server, the host's part of decoding them apart.
 
     Raises:
-        BerthError: the projector is of a kind that berth does not know to count.
+        BerthError: the projector is of a kind that berth does not know to count, or takes no such bound.
     """
-    from berth import images
-
-    weights, compute, host, tokens = _measure(plans.canonical(projector.metadata), max_image_tokens)
-    return Images(weights, compute, host + images.host_bytes(parallel), tokens)
+    text = plans.canonical(projector.metadata)
+    return _measure(text, projector.size, max_image_tokens, flash_attention)
 
 
 @lru_cache(maxsize=256)
-def _measure(metadata: str, max_image_tokens: int | None) -> tuple[int, int, int, int]:
+def _measure(metadata: str, size: int, max_image_tokens: int | None, flash_attention: bool) -> Images:
     # few Workspaces take images, and the others need not wait for what knows the projectors
-    from berth.engine import projectors as engine
+    from berth.engine import projectors
 
-    found = engine.parse(json.loads(metadata))
-    memory = found.memory(max_image_tokens)
-    return memory.weights, memory.compute, memory.host, found.image_tokens(max_image_tokens)
+    found = projectors.parse(json.loads(metadata))
+    memory = found.memory(size, max_image_tokens, flash_attention=flash_attention)
+    return Images(
+        memory.weights,
+        memory.compute,
+        memory.host,
+        tokens=found.image_tokens(max_image_tokens),
+        at_once=found.whole_image(max_image_tokens),
+    )
 
 
-def measured(workspace: Workspace, model: Model, parallel: int) -> Images | None:
-    """Return what a Workspace's images take; None where it takes none."""
-    asked = workspace.inference.llamacpp.mmproj
-    if asked is None or model.projector is None:
-        return None
-    return measure(model.projector, asked.get("maxImageTokens"), parallel)
+def counted(workspace: Workspace, demand: Demand) -> Demand:
+    """Return the demand with what images take, where the Workspace takes any; it has no `problems`."""
+    asked, known = workspace.inference.llamacpp.mmproj, demand.model.projector
+    if asked is None or known is None:
+        return demand
+    found = measure(known, asked.get("maxImageTokens"), flash_attention=demand.flash_attention)
+    host = found.host + images.host_bytes(demand.parallel)
+    return fitting.with_images(demand, found._replace(host=host))
 
 
 def problems(workspace: Workspace, model: Model, context_size: int) -> Iterator[Problem]:
-    """Yield why images cannot be taken; each of the checks needs that the ones before found nothing."""
+    """Yield why images cannot be taken, the first reason alone."""
     asked = workspace.inference.llamacpp.mmproj
     if asked is None:
         return
@@ -75,19 +82,18 @@ def problems(workspace: Workspace, model: Model, context_size: int) -> Iterator[
         return
     most = asked.get("maxImageTokens")
     try:
-        found = measure(model.projector, most, 1)
+        found = measure(model.projector, most)
+    except InvalidSettings as error:
+        yield Problem((*PATH, "maxImageTokens"), most, str(error), "remove it", rule="projector")
     except BerthError as error:
         yield Problem(PATH, None, str(error), "remove it: images are not served with it", rule="projector")
-        return
-    if most is not None and found.tokens > most:
-        reason = f"every image of this projector becomes {found.tokens} tokens, whatever its size"
-        yield Problem((*PATH, "maxImageTokens"), most, reason, "remove it", rule="projector")
-    elif found.tokens >= context_size:
-        reason = (
-            f"an image takes up to {found.tokens} tokens, and a slot of {context_size} has no room for more"
-        )
-        fix = f"write a contextSize of more than {found.tokens}, or a smaller mmproj.maxImageTokens"
-        yield Problem(PATH, None, reason, fix, rule="projector")
+    else:
+        if found.tokens >= context_size:
+            reason = (
+                f"an image takes up to {found.tokens} tokens, and a slot of {context_size} has no room left"
+            )
+            fix = f"write a contextSize of more than {found.tokens}, or a smaller mmproj.maxImageTokens"
+            yield Problem(PATH, None, reason, fix, rule="projector")
 
 
 def elsewhere(workspace: Workspace, model: Model, source: Weights) -> Iterator[Problem]:
@@ -101,19 +107,22 @@ def elsewhere(workspace: Workspace, model: Model, source: Weights) -> Iterator[P
         yield Problem(PATH, None, reason, fix, rule="projector")
 
 
-def of(workspace: Workspace, model: Model, found: Images | None, source: Weights) -> plans.Projector | None:
+def of(workspace: Workspace, demand: Demand, source: Weights) -> plans.Projector | None:
     """Return the file that the pod needs, pinned as the source of the weights pins it."""
-    asked, known = workspace.inference.llamacpp.mmproj, model.projector
-    if asked is None or known is None or found is None:
+    asked, known = workspace.inference.llamacpp.mmproj, demand.model.projector
+    if asked is None or known is None or demand.images is None:
         return None
+    from berth.engine.projectors import BATCH_TOKENS
+
     file = asked.get("file", known.file)
-    same = file == known.file and source.hf is not None
-    sha256 = asked.get("sha256") or (known.sha256 if same else None)
+    published = known.sha256 if file == known.file and source.hf == known.repository else None
+    sha256 = asked.get("sha256", published)
     return plans.Projector(
         file=file,
-        size=known.size or found.weights + HEADER_ALLOWANCE,
+        size=known.size,
         sha256=sha256,
         pinned=pins(sha256, file) or (source.image is not None and "@sha256:" in source.image),
-        image_tokens=found.tokens,
+        image_tokens=demand.images.tokens,
         max_image_tokens=asked.get("maxImageTokens"),
+        batch_tokens=BATCH_TOKENS,
     )

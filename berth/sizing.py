@@ -124,8 +124,8 @@ def _demand(workspace: Workspace, catalog: Catalog, found: list[Problem]) -> Dem
         cache_type_k=key,
         cache_type_v=value,
         adapters=tuple(adapter.size for adapter in adapters.of(workspace)),
-        images=projectors.measured(workspace, model, parallel),
     )
+    demand = projectors.counted(workspace, demand)
     found += refusals.by_the_engine(demand)
     return None if found else demand
 
@@ -190,7 +190,7 @@ def _plan(workspace: Workspace, demand: Demand, fit: Fit, catalog: Catalog, flee
         raise NoFit([refusals.no_weights(demand)])
     if elsewhere := list(projectors.elsewhere(workspace, demand.model, source)):
         raise NoFit(elsewhere)
-    projector = projectors.of(workspace, demand.model, demand.images, source)
+    projector = projectors.of(workspace, demand, source)
     warnings = tuple(refusals.warnings(workspace, demand, fit, nodes, replicas, source))
     beside = (*demand.adapters, projector.size if projector else 0)
 

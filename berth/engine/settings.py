@@ -19,14 +19,15 @@ QUANTIZED = frozenset({"q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"})
 
 
 class Images(NamedTuple):
-    """What taking images takes beside the model: bytes of the projector's weights and compute buffer on the
-    first GPU, bytes on the host, and the tokens of the largest image.
-    """
+    """What taking images takes beside the model, in bytes: weights and compute buffer on the first GPU."""
 
     weights: int
     compute: int
     host: int
-    tokens: int
+    tokens: int = 0
+    """Of a slot's context, for the largest image."""
+    at_once: int = 0
+    """Tokens that the text model must be able to compute at once; 0 where it reads images in parts."""
 
 
 @dataclass(frozen=True)
