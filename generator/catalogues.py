@@ -99,7 +99,7 @@ def _explain_model(model: Model, known: Catalog, as_json: bool) -> None:
     gated = " (gated: needs a token)" if model.gated else ""
     print(f"  licence          {model.license} {model.license_url or ''}{gated}")
     print(f"  context          {model.default_context} tokens per slot, {model.trained_context} trained")
-    print("  quantizations")
+    print("  quantizations    * is taken where a Workspace names none")
     for quantization, file in model.quantizations.items():
         mark = "*" if quantization == model.default_quantization else " "
         size = gib(_size(model, quantization))

@@ -154,6 +154,9 @@ def compose(text: str, budget: Budget | None = None) -> Node | None:
             composer.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        if mark is not None and text[mark.index : mark.index + 1] == "\t":
+            reason, fix = "a tab stands where YAML takes spaces alone", "indent with spaces"
+            raise UnreadableError(reason, fix, mark.line + 1, mark.column + 1) from None
         reason = f"this is no YAML: {quote(error.problem or error.context or 'syntax error', 120)[1:-1]}"
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise UnreadableError(reason, "check quotes, colons and indentation", line, column) from None

@@ -49,17 +49,24 @@ def problems_github(study: Study, *, errors_only: bool = False) -> Iterator[str]
 
 
 def summary(study: Study) -> str:
-    """The last line for people: how many Workspaces, and how many of them have problems."""
+    """The last line for people: how many Workspaces, and how many of them or of the files have problems."""
     named = [subject for subject in study.subjects if subject.document is not None]
-    bad = sum(not subject.valid for subject in study.subjects)
+    others = [subject for subject in study.subjects if subject.document is None]
+    bad = sum(not subject.valid for subject in named)
+    bad_files = len({subject.file for subject in others if not subject.valid})
+    if not named:
+        unread = f"; {counted(bad_files, 'file', 'files')} with problems" if bad_files else ""
+        return f"no Workspace was found{unread}"
     warned = sum(
         located.problem.severity == "warning" for subject in study.subjects for located in subject.problems
     )
     files = len({subject.file for subject in study.subjects})
-    verdict = "all fine" if not bad else f"{bad} with problems"
+    wrong = [f"{bad} with problems"] if bad else []
+    if bad_files:
+        wrong.append(f"{counted(bad_files, 'file', 'files')} with problems")
     warnings = f", {counted(warned, 'warning', 'warnings')}" if warned else ""
     numbers = f"{counted(len(named), 'Workspace', 'Workspaces')} in {counted(files, 'file', 'files')}"
-    return f"{numbers}: {verdict}{warnings}"
+    return f"{numbers}: {', '.join(wrong) or 'all fine'}{warnings}"
 
 
 def _checked(subject: Subject) -> dict[str, Any]:

@@ -292,7 +292,7 @@ def _duplicate(document: Document, other: Document, namespace: str | None, name:
 def _repeated(item: Repeated, first_line: int) -> Found:
     line = first_line + item.first_line - 1
     reason = f"the key {code(str(item.path[-1]))} stands twice; the first is in line {line}"
-    problem = Problem(item.path, None, reason, "keep one of them", rule="duplicate-key")
+    problem = Problem(item.path, None, reason, "keep one of them, with what both hold", rule="duplicate-key")
     return Found(problem, first_line + item.line - 1, item.column)
 
 

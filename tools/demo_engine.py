@@ -52,9 +52,10 @@ def provide(console: Console, watched: bool, command: Sequence[str] = BUILD) -> 
     minutes = float(os.environ.get("ENGINE_MINUTES", "0")) or (None if watched else MINUTES)
     console.print(
         "llama.cpp is compiled for this machine's processor into .venv/engine: some 15 minutes on two cores, "
-        "only this once. " + ("Ctrl-C leaves it out" if watched else f"It may take {minutes:g} minutes here")
-        + ", and so does `make demo ENGINE=no`.",
-        markup=False,
+        "only this once. " + ("Ctrl-C leaves it out, and so does" if watched
+                              else f"It gets {minutes:g} minutes here; what leaves it out is")
+        + " `make demo ENGINE=no`.",
+        markup=False, soft_wrap=True,
     )  # fmt: skip
     console.print(f"[dim]$ {' '.join(command)}[/]")
     return _build(command, minutes)

@@ -183,7 +183,7 @@ def _version(cursor: _Cursor) -> int:
         raise InvalidGguf(f"the file has {cursor.file_size} bytes, too few for a GGUF header")
     magic = cursor.take(4)
     if magic != MAGIC:
-        raise InvalidGguf(f"it does not begin with GGUF but with {magic!r}")
+        raise InvalidGguf("it is no GGUF file: it does not begin with the letters GGUF")
     version: int = cursor.number("<I")
     if version & 0xFFFF == 0 and version:
         raise InvalidGguf("it is a big-endian GGUF; the engine reads little-endian files here")

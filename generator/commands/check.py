@@ -32,11 +32,11 @@ def command(
 
     Examples:
 
-      berth check .
+    berth check .
 
-      berth check models/falcon.yaml --format json
+    berth check models/falcon.yaml --format json
 
-      cat falcon.yaml | berth check -
+    cat falcon.yaml | berth check -
     """
     from generator import reports
     from generator.study import study

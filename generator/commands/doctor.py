@@ -46,11 +46,11 @@ def command(
 
     Examples:
 
-      berth doctor
+    berth doctor
 
-      berth doctor fleet --cluster --context production
+    berth doctor fleet --cluster --context production
 
-      berth doctor --no-repository --format json
+    berth doctor --no-repository --format json
     """
     from generator import doctor
     from generator.doctor import report

@@ -19,11 +19,11 @@ def command(
 
     Examples:
 
-      berth explain llama-2-70b-chat
+    berth explain llama-2-70b-chat
 
-      berth explain Standard_NC12s_v3
+    berth explain Standard_NC12s_v3
 
-      berth explain ./model.gguf >> berth.yaml
+    berth explain ./model.gguf >> berth.yaml
     """
     from pathlib import Path
 

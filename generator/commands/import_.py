@@ -42,11 +42,11 @@ def command(
 
     Examples:
 
-      berth import manifests --out fleet
+    berth import manifests --out fleet
 
-      berth import --cluster --out fleet
+    berth import --cluster --out fleet
 
-      kubectl get workspaces -A -o yaml | berth import - --out fleet
+    kubectl get workspaces -A -o yaml | berth import - --out fleet
     """
     from generator import files, reports
     from generator.importing import bringing, reading, report

@@ -19,7 +19,7 @@ def command(
 
     Examples:
 
-      berth init fleet && cd fleet && berth plan .
+    berth init fleet && cd fleet && berth plan .
     """
     from generator import files, scaffold
 

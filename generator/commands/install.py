@@ -77,13 +77,13 @@ def command(
 
     Examples:
 
-      berth install --out - --fleet berth.yaml | kubectl apply --server-side -f -
+    berth install --out - --fleet berth.yaml | kubectl apply --server-side -f -
 
-      berth install --out platform     # to commit, for Argo CD or Flux
+    berth install --out platform     # to commit, for Argo CD or Flux
 
-      berth install --remove --dry-run     # what would be taken away, in which order
+    berth install --remove --dry-run     # what it would take away
 
-      berth install --format helm --out chart && helm install berth chart --namespace berth-system
+    berth install -f helm -o chart && helm install berth chart -n berth-system
     """
     from generator.platform import output
 

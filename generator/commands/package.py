@@ -59,9 +59,9 @@ def command(
 
     Examples:
 
-      berth package falcon-7b-instruct.Q4_K_M.gguf --to docker://registry.example.com/models/falcon-7b:q4_k_m
+    berth package falcon-7b.Q4_K_M.gguf --to docker://example.com/falcon-7b:q4_k_m
 
-      berth package model-00001-of-00003.gguf --to oci-dir:./image
+    berth package model-00001-of-00003.gguf --to oci-dir:./image
     """
     from generator import packaging
     from generator.packaging import images

@@ -34,13 +34,13 @@ def command(
 
     Examples:
 
-      berth plan .
+    berth plan .
 
-      berth plan falcon.yaml --explain             # itemised memory, and why not less
+    berth plan falcon.yaml --explain     # itemised memory, and why not less
 
-      berth plan . --since origin/main --format markdown   # for a comment on a pull request
+    berth plan . --since origin/main --format markdown     # for a pull request
 
-      berth plan falcon.yaml --format json
+    berth plan falcon.yaml --format json
     """
     from generator import plan_tables, reports, revisions
     from generator.study import study

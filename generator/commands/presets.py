@@ -19,11 +19,11 @@ def command(
 
     Examples:
 
-      berth presets
+    berth presets
 
-      berth presets qwen3
+    berth presets qwen3
 
-      berth presets --format json | jq -r '.presets[].name'
+    berth presets --format json | jq -r '.presets[].name'
     """
     from generator import catalogues
 

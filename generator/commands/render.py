@@ -28,11 +28,11 @@ def command(
 
     Examples:
 
-      berth render models --out rendered
+    berth render models --out rendered
 
-      berth render models --out rendered --check      # in CI: is the commit complete?
+    berth render models --out rendered --check     # in CI: is it complete?
 
-      berth render falcon.yaml --out - | kubectl apply -f -
+    berth render falcon.yaml --out - | kubectl apply -f -
     """
     from generator import render
 

@@ -57,11 +57,11 @@ def command(
 
     Examples:
 
-      berth size llama-3.1-8b-instruct --context 32768 --parallel 4
+    berth size llama-3.1-8b-instruct --context 32768 --parallel 4
 
-      berth size qwen3-30b-a3b -q Q4_K_M --context 16384 --gpus 2 --format json
+    berth size qwen3-30b-a3b -q Q4_K_M --context 16384 --gpus 2 --format json
 
-      berth size ./model.gguf --cache-type-k q8_0 --cache-type-v q8_0
+    berth size ./model.gguf --cache-type-k q8_0 --cache-type-v q8_0
     """
     from generator import sizes
 

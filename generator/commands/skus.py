@@ -19,11 +19,11 @@ def command(
 
     Examples:
 
-      berth skus
+    berth skus
 
-      berth skus A100
+    berth skus A100
 
-      berth skus azure --format json
+    berth skus azure --format json
     """
     from generator import catalogues
 

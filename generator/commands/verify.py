@@ -15,7 +15,7 @@ def command(
 
     Examples:
 
-      berth verify rendered
+    berth verify rendered
     """
     from generator import verify
 

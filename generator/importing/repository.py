@@ -33,7 +33,7 @@ def fleet_text(workspaces: Iterable[dict[str, Any]], catalog: Catalog) -> str:
     else:
         provisioning = "none           # no Workspace names an instance type, so nodes are yours"
     return (
-        f"{_SCHEMA}# Made by `berth import` from what the Workspaces say; see docs/reference/fleet.md.\n"
+        f"{_SCHEMA}# Made by `berth import` from the Workspaces; berth.schema.json tells every field.\n"
         f"cloud: {cloud}\nprovisioning: {provisioning}\n"
         "gitops: none                 # argocd | flux | none\n"
         "networkPolicy: none          # enforced: the cluster keeps strangers out, so models may span nodes\n"

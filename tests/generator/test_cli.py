@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -57,6 +58,46 @@ def test_a_clean_tree_is_fine(berth: Any, tmp_path: Path) -> None:
     code, _, talk = berth("check", tmp_path)
     assert code == 0
     assert "1 Workspace in 1 file: all fine" in talk
+
+
+@pytest.mark.parametrize(
+    ("files", "words", "exit_code"),
+    [
+        pytest.param({}, "no Workspace was found", 0, id="an empty folder"),
+        pytest.param({"a.yaml": "kind: Other\n"}, "no Workspace was found", 0, id="nothing of ours"),
+        pytest.param({"a.yaml": GOOD + "x: [\n"}, "no Workspace was found; 1 file with problems", 1,
+                     id="a file that is no YAML"),
+        pytest.param({"a.yaml": BAD, "b.yaml": GOOD}, "2 Workspaces in 2 files: 1 with problems", 1,
+                     id="a wrong Workspace"),
+        pytest.param({"a.yaml": BAD, "b.yaml": BAD + "x: [\n"},
+                     "1 Workspace in 2 files: 1 with problems, 1 file with problems", 1, id="both"),
+        pytest.param({"a.yaml": GOOD, "berth.yaml": "cloud: moon\n"},
+                     "1 Workspace in 2 files: 1 file with problems", 1, id="a wrong fleet file"),
+    ],
+)  # fmt: skip
+def test_the_last_line_counts_workspaces_and_files_apart(
+    berth: Any, tmp_path: Path, files: dict[str, str], words: str, exit_code: int
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    code, _, talk = berth("check", tmp_path)
+    assert (code, talk.splitlines()[-1].split(", 1 warning")[0].split(", 2 warnings")[0]) == (
+        exit_code,
+        words,
+    )
+
+
+@pytest.mark.parametrize("command", [one.name for one in cli.app.registered_commands])
+def test_the_examples_of_a_command_stand_whole_below_each_other(
+    berth: Any, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    written = inspect.getdoc(next(
+        one.callback for one in cli.app.registered_commands if one.name == command)) or ""  # fmt: skip
+    examples = [line for line in written.partition("Examples:")[2].splitlines() if line]
+    assert examples
+    shown = [line.rstrip() for line in berth(command, "--help")[1].splitlines()]
+    assert [f" {example}" for example in examples] == [line for line in shown if line[1:] in examples]
 
 
 def test_a_problem_is_told_with_its_place_and_fix(berth: Any, tree: Path) -> None:

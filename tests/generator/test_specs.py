@@ -287,9 +287,15 @@ class TestUnreadable:
             ),
             pytest.param(
                 GOOD + "\tx: 1\n",
-                "this is no YAML: found a tab character that violates indentation",
+                "a tab stands where YAML takes spaces alone",
                 10,
                 id="a tab",
+            ),
+            pytest.param(
+                "# größer 😀\n" + GOOD.replace("  instanceType", "\tinstanceType"),
+                "a tab stands where YAML takes spaces alone",
+                7,
+                id="a tab after letters of several bytes",
             ),
             pytest.param(
                 GOOD + "x: *y\n", "this is no YAML: found undefined alias", 10, id="an unknown alias"
