@@ -1,73 +1,109 @@
-"""Images for tests: good ones of every kind that is read, and the bytes to make bad ones of."""
+"""The real llama-server with a projector: started, asked about pictures, and its log read."""
 
 from __future__ import annotations
 
-import base64
-import struct
-import zlib
+import contextlib
+import json
+import re
+import socket
+import subprocess
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-_STEPS = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""First column and row, and steps, of the passes of an interlaced PNG."""
+from tests.serving import tiny_projectors
+from tests.serving.processes import end, free_port, wait_until
 
-JPEG = base64.b64decode(
-    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABsSFBcUERsXFhceHBsgKEIrKCUlKFE6PTBCYFVlZF9VXVtqeJmBanGQc1tdhbWG"
-    "kJ6jq62rZ4C8ybqmx5moq6T/2wBDARweHigjKE4rK06kbl1upKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSk"
-    "pKSkpKSkpKSkpKSkpKT/wAARCAAQABgDASIAAhEBAxEB/8QAFwABAQEBAAAAAAAAAAAAAAAAAwAEBf/EABYQAQEBAAAAAAAA"
-    "AAAAAAAAAAACA//EABcBAAMBAAAAAAAAAAAAAAAAAAIDBAX/xAAYEQADAQEAAAAAAAAAAAAAAAAAAgMBIf/aAAwDAQACEQMR"
-    "AD8A4s5lnM05mnNUzgyoDOaa5zROuaC04f/Z"
-)
-"""24 × 16, baseline."""
-PROGRESSIVE = base64.b64decode(
-    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABsSFBcUERsXFhceHBsgKEIrKCUlKFE6PTBCYFVlZF9VXVtqeJmBanGQc1tdhbWG"
-    "kJ6jq62rZ4C8ybqmx5moq6T/2wBDARweHigjKE4rK06kbl1upKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSkpKSk"
-    "pKSkpKSkpKSkpKSkpKT/wgARCAAQABgDASIAAhEBAxEB/8QAFwABAQEBAAAAAAAAAAAAAAAAAgADBP/EABcBAAMBAAAAAAAA"
-    "AAAAAAAAAAECAwT/2gAMAwEAAhADEAAAAeJN1AtpNH//xAAVEAEBAAAAAAAAAAAAAAAAAAAAEf/aAAgBAQABBQKIiIj/xAAW"
-    "EQEBAQAAAAAAAAAAAAAAAAACAAH/2gAIAQMBAT8BKsV//8QAFhEBAQEAAAAAAAAAAAAAAAAAAAER/9oACAECAQE/AbWv/8QA"
-    "FBABAAAAAAAAAAAAAAAAAAAAIP/aAAgBAQAGPwJf/8QAFRABAAAAAAAAAAAAAAAAAAAAAAH/2gAIAQEAAT8hhCEIQ//aAAwD"
-    "AQACAAMAAAAQcw//xAAVEQEBAAAAAAAAAAAAAAAAAAAAIf/aAAgBAwEBPxBQf//EABURAQEAAAAAAAAAAAAAAAAAAAAB/9oA"
-    "CAECAQE/EDX/xAAUEAEAAAAAAAAAAAAAAAAAAAAg/9oACAEBAAE/EEAB/9k="
-)
-"""The same, progressive."""
-GIF = base64.b64decode("R0lGODdhAgACAIEAAAAAAAAAAAAAAAAAACwAAAAAAgACAAAIBgABCAQQEAA7")
-WEBP = base64.b64decode("UklGRiQAAABXRUJQVlA4IBgAAAAwAQCdASoCAAIAAUAmJaQAA3AA/v02aAA=")
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from tests.serving.conftest import Engine
+
+ANSWER_SECONDS = 120
+_BUFFER = re.compile(r"reserve_compute_meta: +(\S+) compute buffer size = +([\d.]+) MiB")
 
 
-def chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+@dataclass(frozen=True)
+class Server:
+    """A llama-server that takes images."""
+
+    port: int
+    log: Path
+
+    def ask(self, pictures: Iterable[bytes], tokens: int = 2) -> dict[str, Any]:
+        """What it answers about pictures; its HTTP errors are raised."""
+        parts = [
+            {"type": "image_url", "image_url": {"url": tiny_projectors.address(picture)}}
+            for picture in pictures
+        ]
+        body = {
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "What?"}, *parts]}],
+            "max_tokens": tokens,
+            "temperature": 0,
+        }
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/v1/chat/completions",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+    @property
+    def buffers(self) -> dict[str, str]:
+        """The projector's compute buffers that the log tells, in MiB: `GPU` and `CPU`."""
+        text = self.log.read_text(errors="replace")  # it also tells what the model says
+        return {"CPU" if place == "CPU" else "GPU": size for place, size in _BUFFER.findall(text)}
 
 
-def png(
-    width: int,
-    height: int,
-    *,
-    depth: int = 8,
-    colour: int = 2,
-    interlaced: bool = False,
-    data: bytes | None = None,
-    before: bytes = b"",
-) -> bytes:
-    """Return a black PNG; `data` stand for its pixels, `before` goes in front of them."""
-    raw = bytes(raw_size(width, height, depth, colour, interlaced)) if data is None else data
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))
-        + (chunk(b"PLTE", bytes(6)) if colour == 3 else b"")
-        + before
-        + chunk(b"IDAT", zlib.compress(raw, 9))
-        + chunk(b"IEND", b"")
-    )
+@contextlib.contextmanager
+def serving(engine: Engine, folder: Path, kind: str, *options: str, gpu: bool = False) -> Iterator[Server]:
+    """Run one with a tiny projector, which makes its buffers for the first image that comes.
+
+    Args:
+        engine: the real one.
+        folder: for the files and the log.
+        kind: of the projector.
+        options: more of llama-server's.
+        gpu: whether an RPC server stands in for a GPU.
+    """
+    port, rpc_port = free_port(), free_port()
+    command = [
+        str(engine.program("llama-server")), "--port", str(port), "--ctx-size", "8192", "--parallel", "1",
+        "--batch-size", "4096", "--ubatch-size", "4096", "--flash-attn", "on", "--fit", "off",
+        "--model", str(tiny_projectors.write_text(folder / "text.gguf")),
+        "--mmproj", str(tiny_projectors.write(folder / "mmproj.gguf", kind)),
+        "--no-warmup", "--jinja", "--log-verbosity", "5", *options,
+    ]  # fmt: skip
+    log = folder / "server.log"
+    with contextlib.ExitStack() as stack, log.open("wb") as stream:
+
+        def run(*command: str) -> subprocess.Popen[bytes]:
+            process = subprocess.Popen(
+                command, env=engine.environment, stdout=stream, stderr=stream, start_new_session=True
+            )
+            stack.callback(end, process)
+            return process
+
+        if gpu:
+            run(str(engine.program("ggml-rpc-server")), "-H", "127.0.0.1", "-p", str(rpc_port))
+            wait_until(lambda: _listens(rpc_port), "the device listens")
+            command += ["--rpc", f"127.0.0.1:{rpc_port}"]
+        process = run(*command)
+        wait_until(lambda: _healthy(port) or process.poll() is not None, "llama-server is ready")
+        assert process.poll() is None, log.read_text(errors="replace")[-3000:]
+        yield Server(port, log)
 
 
-def raw_size(width: int, height: int, depth: int, colour: int, interlaced: bool) -> int:
-    """Return the bytes of a PNG's pixels before they are compressed."""
-    sizes = [(width, height)]
-    if interlaced:
-        sizes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in _STEPS]
-    return sum(
-        (-(-wide * CHANNELS[colour] * depth // 8) + 1) * high for wide, high in sizes if wide > 0 and high > 0
-    )
+def _healthy(port: int) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
+        return bool(answer.status == 200)
+    return False
 
 
-def url(content: bytes, kind: str = "png") -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False

@@ -25,6 +25,7 @@ TEXT_WIDTH = 64
 CONTEXT = 8192
 WIDTH, INNER, HEADS, LAYERS = 128, 256, 2, 2
 """Of the encoder of every type."""
+SILU = {"clip.use_gelu": False, "clip.use_silu": True}
 SPECIAL = (
     "\n", "\n\n", "<fake_token_around_image>", "<global-img>", "<start_of_image>", "<end_of_image>",
     "<|vision_start|>", "<|vision_end|>", "[IMG_END]", "<img>", "</img>", "<|image>", "<image|>",
@@ -101,6 +102,9 @@ class Kind:
     numbers: dict[str, Any]
     tensors: Callable[[int], dict[str, tuple[int, ...]]]
     """Given the text model's width."""
+    deep: int = 0
+    """Layers whose results follow that of the last in a token. A text model of the type adds them to its own
+    layers' results; this one does not, so that all of them share its width."""
 
 
 def metadata(name: str, text_width: int = TEXT_WIDTH) -> dict[str, Any]:
@@ -116,7 +120,7 @@ def metadata(name: str, text_width: int = TEXT_WIDTH) -> dict[str, Any]:
         "clip.vision.block_count": LAYERS,
         "clip.vision.attention.head_count": HEADS,
         "clip.vision.attention.layer_norm_epsilon": 1e-6,
-        "clip.vision.projection_dim": text_width,
+        "clip.vision.projection_dim": text_width // (1 + KINDS[name].deep),
         "clip.vision.image_mean": [0.5, 0.5, 0.5],
         "clip.vision.image_std": [0.5, 0.5, 0.5],
         "clip.use_gelu": True,
@@ -126,7 +130,8 @@ def metadata(name: str, text_width: int = TEXT_WIDTH) -> dict[str, Any]:
 
 def write(path: Path, name: str, text_width: int = TEXT_WIDTH) -> Path:
     """Write a projector of a type, by the engine's name of it."""
-    return _write(path, metadata(name, text_width), KINDS[name].tensors(text_width))
+    kind = KINDS[name]
+    return _write(path, metadata(name, text_width), kind.tensors(text_width // (1 + kind.deep)))
 
 
 def _write(path: Path, keys: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Path:
@@ -166,17 +171,19 @@ def _norm(name: str, bias: bool = True) -> dict[str, tuple[int, ...]]:
     return found | ({f"{name}.bias": (WIDTH,)} if bias else {})
 
 
-def _layers(*, bias: bool = True, gated: bool = False, fused: bool = False) -> dict[str, tuple[int, ...]]:
+def _layers(
+    *, bias: bool = True, gated: bool = False, fused: bool = False, inner: int = INNER
+) -> dict[str, tuple[int, ...]]:
     """The encoder's layers."""
     found: dict[str, tuple[int, ...]] = {}
     for layer in range(LAYERS):
         own = f"v.blk.{layer}"
         parts = {"attn_qkv": 3 * WIDTH} if fused else dict.fromkeys(("attn_q", "attn_k", "attn_v"), WIDTH)
-        for part, height in (parts | {"attn_out": WIDTH, "ffn_up": INNER}).items():
+        for part, height in (parts | {"attn_out": WIDTH, "ffn_up": inner}).items():
             found |= _both(f"{own}.{part}", WIDTH, height)
         if gated:
-            found |= _both(f"{own}.ffn_gate", WIDTH, INNER)
-        found |= _both(f"{own}.ffn_down", INNER, WIDTH)
+            found |= _both(f"{own}.ffn_gate", WIDTH, inner)
+        found |= _both(f"{own}.ffn_down", inner, WIDTH)
         found |= _norm(f"{own}.ln1") | _norm(f"{own}.ln2")
     return found if bias else {name: shape for name, shape in found.items() if not name.endswith("bias")}
 
@@ -198,7 +205,146 @@ def _gemma3(text: int) -> dict[str, tuple[int, ...]]:
     }
 
 
+def _idefics3(text: int) -> dict[str, tuple[int, ...]]:
+    return _siglip(16, 16 * 16) | {"mm.model.fc.weight": (16 * WIDTH, text)}
+
+
+def _pixtral(text: int) -> dict[str, tuple[int, ...]]:
+    return {
+        "v.patch_embd.weight": (14, 14, 3, WIDTH),
+        "v.pre_ln.weight": (WIDTH,),
+        **_layers(bias=False, gated=True),
+        "mm.input_norm.weight": (WIDTH,),
+        "mm.patch_merger.weight": (4 * WIDTH, WIDTH),
+        **_both("mm.1", WIDTH, text),
+        **_both("mm.2", text, text),
+        "v.token_embd.img_break": (text,),
+    }
+
+
+def _qwen(patch: int, text: int) -> dict[str, tuple[int, ...]]:
+    return {
+        "v.patch_embd.weight": (patch, patch, 3, WIDTH),
+        "v.patch_embd.weight.1": (patch, patch, 3, WIDTH),
+        **_both("mm.0", 4 * WIDTH, 4 * WIDTH),
+        **_both("mm.2", 4 * WIDTH, text),
+    }
+
+
+def _qwen2vl(text: int) -> dict[str, tuple[int, ...]]:
+    return _qwen(14, text) | _layers(inner=4 * WIDTH) | _norm("v.post_ln")
+
+
+def _qwen25vl(text: int) -> dict[str, tuple[int, ...]]:
+    found = _qwen(14, text) | _layers(gated=True) | _norm("v.post_ln", bias=False)
+    return {name: shape for name, shape in found.items() if not name.endswith(("ln1.bias", "ln2.bias"))}
+
+
+def _qwen3vl(text: int) -> dict[str, tuple[int, ...]]:
+    deep = "v.deepstack.0"
+    return {
+        **_qwen(16, text),
+        **_layers(fused=True),
+        **_norm("v.post_ln"),
+        "v.patch_embd.bias": (WIDTH,),
+        "v.position_embd.weight": (WIDTH, 48 * 48),
+        **_both(f"{deep}.fc1", 4 * WIDTH, 4 * WIDTH),
+        **_both(f"{deep}.fc2", 4 * WIDTH, text),
+        f"{deep}.norm.weight": (4 * WIDTH,),
+        f"{deep}.norm.bias": (4 * WIDTH,),
+    }
+
+
+def _internvl(text: int) -> dict[str, tuple[int, ...]]:
+    scales = {f"v.blk.{layer}.ls{part}.weight": (WIDTH,) for layer in range(LAYERS) for part in (1, 2)}
+    return {
+        "v.class_embd": (WIDTH,),
+        "v.patch_embd.weight": (14, 14, 3, WIDTH),
+        "v.patch_embd.bias": (WIDTH,),
+        "v.position_embd.weight": (WIDTH, 16 * 16 + 1),
+        **_layers(),
+        **scales,
+        "mm.model.mlp.0.weight": (4 * WIDTH,),
+        "mm.model.mlp.0.bias": (4 * WIDTH,),
+        **_both("mm.model.mlp.1", 4 * WIDTH, text),
+        **_both("mm.model.mlp.3", text, text),
+    }
+
+
+def _llava(text: int) -> dict[str, tuple[int, ...]]:
+    return {
+        "v.class_embd": (WIDTH,),
+        "v.patch_embd.weight": (14, 14, 3, WIDTH),
+        "v.position_embd.weight": (WIDTH, 24 * 24 + 1),
+        **_norm("v.pre_ln"),
+        **_layers(),
+        **_both("mm.0", WIDTH, text),
+        **_both("mm.2", text, text),
+    }
+
+
+def _gemma4v(text: int) -> dict[str, tuple[int, ...]]:
+    more = {
+        f"v.blk.{layer}.{part}.weight": (WIDTH,)
+        for layer in range(LAYERS)
+        for part in ("attn_post_norm", "ffn_post_norm")
+    }
+    heads = {
+        f"v.blk.{layer}.attn_{part}_norm.weight": (WIDTH // HEADS,)
+        for layer in range(LAYERS)
+        for part in "qk"
+    }
+    return {
+        "v.patch_embd.weight": (16, 16, 3, WIDTH),
+        "v.position_embd.weight": (WIDTH, 1024, 2),
+        **_layers(bias=False, gated=True),
+        **more,
+        **heads,
+        "v.std_bias": (WIDTH,),
+        "v.std_scale": (WIDTH,),
+        "mm.input_projection.weight": (WIDTH, text),
+    }
+
+
+def _kimivl(text: int) -> dict[str, tuple[int, ...]]:
+    return _siglip(14, 64 * 64) | {
+        "mm.input_norm.weight": (WIDTH,),
+        "mm.input_norm.bias": (WIDTH,),
+        **_both("mm.1", 4 * WIDTH, 4 * WIDTH),
+        **_both("mm.2", 4 * WIDTH, text),
+    }
+
+
+def _llama4(text: int) -> dict[str, tuple[int, ...]]:
+    return {
+        "v.class_embd": (WIDTH,),
+        "v.patch_embd.weight": (3 * 14 * 14, WIDTH),
+        "v.position_embd.weight": (WIDTH, 24 * 24 + 1),
+        **_norm("v.pre_ln"),
+        **_norm("v.post_ln"),
+        **_layers(),
+        "mm.model.mlp.1.weight": (4 * WIDTH, INNER),
+        "mm.model.mlp.2.weight": (INNER, INNER),
+        "mm.model.fc.weight": (INNER, text),
+    }
+
+
+def _numbers(image: int, patch: int, **more: Any) -> dict[str, Any]:
+    found = {"image_size": image, "patch_size": patch, **more}
+    return {f"clip.vision.{key.replace('__', '.')}": value for key, value in found.items()}
+
+
 KINDS: dict[str, Kind] = {
-    "gemma3": Kind({"clip.vision.image_size": 448, "clip.vision.patch_size": 14}, _gemma3),
+    "gemma3": Kind(_numbers(448, 14), _gemma3),
+    "gemma4v": Kind(_numbers(224, 16), _gemma4v),
+    "idefics3": Kind(_numbers(256, 16, preproc_image_size=768, projector__scale_factor=4), _idefics3),
+    "internvl": Kind(_numbers(224, 14, projector__scale_factor=2, preproc_max_tiles=6), _internvl),
+    "kimivl": Kind(_numbers(896, 14, projector__scale_factor=2), _kimivl),
+    "llama4": Kind(_numbers(336, 14, projector__scale_factor=2), _llama4),
+    "mlp": Kind(_numbers(336, 14), _llava),
+    "pixtral": Kind(_numbers(1540, 14, spatial_merge_size=2) | SILU, _pixtral),
+    "qwen2vl_merger": Kind(_numbers(560, 14), _qwen2vl),
+    "qwen2.5vl_merger": Kind(_numbers(560, 14, n_wa_pattern=2, window_size=112) | SILU, _qwen25vl),
+    "qwen3vl_merger": Kind(_numbers(768, 16, is_deepstack_layers=[True, False]), _qwen3vl, deep=1),
 }
 """By the engine's name of the type."""

@@ -21,21 +21,37 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from berth.engine.projectors import kinds
+from berth.engine.projectors import kinds, tiles
 from berth.engine.projectors.encoder import Encoder
 from berth.engine.projectors.numbers import Numbers, read
-from berth.engine.projectors.sizes import BATCH_TOKENS, Kind, batches, grids, widest
+from berth.engine.projectors.sizes import BATCH_TOKENS, Grid, Kind, batches, grids, widest
 from berth.engine.scheduler import buffer_sizes
 from berth.errors import InvalidGguf, InvalidSettings, UnknownProjector
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["BATCH_TOKENS", "KNOWN", "Projector", "ProjectorMemory", "parse"]
+__all__ = ["BATCH_TOKENS", "KNOWN", "Projector", "ProjectorMemory", "buffers", "parse"]
+
+_CAUSAL_GEMMA4 = (1536, 2560)
+"""Widths of the Gemma 4 models (E2B and E4B) that read images as they read text."""
 
 KINDS: dict[str, Kind] = {
     "gemma3": Kind(kinds.gemma3, merge=4, whole=lambda numbers: True),
-}
+    "gemma4v": Kind(
+        kinds.gemma4v, merge=3, least=70, most=1120, batches=True,
+        whole=lambda numbers: numbers.text not in _CAUSAL_GEMMA4,
+    ),
+    "idefics3": Kind(kinds.idefics3, pieces=tiles.idefics3, around=8),
+    "internvl": Kind(kinds.internvl, pieces=tiles.internvl, batches=True),
+    "kimivl": Kind(kinds.kimivl, least=8, most=1024),
+    "llama4": Kind(kinds.llama4, pieces=tiles.llama4),
+    "mlp": Kind(kinds.llava, pieces=tiles.llava),
+    "pixtral": Kind(kinds.pixtral, least=8, most=1024, tokens=tiles.pixtral),
+    "qwen2vl_merger": Kind(kinds.qwen2vl, merge=2, least=8, most=4096, inner=4),
+    "qwen2.5vl_merger": Kind(kinds.qwen2vl, merge=2, least=8, most=4096),
+    "qwen3vl_merger": Kind(kinds.qwen3vl, merge=2, least=8, most=4096),
+}  # fmt: skip
 """By the engine's name of the type."""
 KNOWN = tuple(sorted(KINDS))
 
@@ -138,7 +154,13 @@ def parse(metadata: Mapping[str, Any]) -> Projector:
         raise UnknownProjector(
             f"there is no memory model of the projector {numbers.kind!r}; known are: {', '.join(KNOWN)}"
         )
-    numbers = replace(numbers, merge=numbers.merge or kind.merge)
+    numbers = replace(
+        numbers,
+        merge=numbers.merge or kind.merge,
+        inner=kind.inner * numbers.width or numbers.inner,
+    )
+    if not numbers.inner:
+        raise InvalidGguf("clip.vision.feed_forward_length is 0")
     if numbers.image < numbers.patch * numbers.merge:
         raise InvalidGguf(f"clip.vision.image_size is {numbers.image}: that is less than one token")
     return Projector(numbers, kind)
@@ -146,16 +168,27 @@ def parse(metadata: Mapping[str, Any]) -> Projector:
 
 @lru_cache(maxsize=1_024)
 def _compute(projector: Projector, most: int, gpu: bool, flash: bool) -> tuple[int, int]:
-    """The compute buffer of the GPU and of the host; without a GPU, of the host alone."""
     kind, numbers = projector.kind, projector.numbers
-    largest = [0, 0]
-    for images, tokens in batches(kind, numbers, most):
-        for across, down in widest(kind, numbers, tokens):
-            build = Encoder(numbers, across, down, images, flash=flash)
-            try:
-                build.expand(kind.build(build))
-            except (ArithmeticError, IndexError, ValueError) as error:
-                raise InvalidGguf(f"the numbers of this {numbers.kind} do not fit each other") from error
-            sizes, _ = buffer_sizes(build.graph, [_ALIGNMENT] * (1 + gpu))
-            largest = [max(before, size) for before, size in zip(largest, [*sizes, 0], strict=False)]
-    return largest[0], largest[1]
+    found = [
+        buffers(projector, grid, images, gpu=gpu, flash_attention=flash)
+        for images, tokens in batches(kind, numbers, most)
+        for grid in widest(kind, numbers, tokens)
+        if images == 1 or images * kind.tokens(numbers, grid) <= BATCH_TOKENS
+    ]
+    return max(compute for compute, _ in found), max(host for _, host in found)
+
+
+def buffers(
+    projector: Projector, grid: Grid, images: int = 1, *, gpu: bool = True, flash_attention: bool = True
+) -> tuple[int, int]:
+    """The compute buffers of the GPU and of the host for images of one size, in patches across and down.
+
+    Without a GPU the first is the host's, and the second is empty.
+    """
+    build = Encoder(projector.numbers, *grid, images, flash=flash_attention)
+    try:
+        build.expand(projector.kind.build(build))
+    except (ArithmeticError, IndexError, ValueError) as error:
+        raise InvalidGguf(f"the numbers of this {projector.numbers.kind} do not fit each other") from error
+    sizes, _ = buffer_sizes(build.graph, [_ALIGNMENT] * (1 + gpu))
+    return sizes[0], sizes[1] if gpu else 0

@@ -87,23 +87,30 @@ class Encoder:
             value = g.binary("mul", value, self.row(value.ne[0]))
         return g.binary("add", value, self.row(value.ne[0])) if bias else value
 
-    def product(self, value: Node, outer: int) -> Node:
-        """A product with a matrix."""
-        return g.mul_mat(self.weight(value.ne[0], outer), value)
+    def product(self, value: Node, outer: int, *, bounded: bool = False) -> Node:
+        """A product with a matrix; bounded, what goes in and what comes out is kept within limits."""
+        if bounded:
+            value = g.unary(value, "clamp")
+        value = g.mul_mat(self.weight(value.ne[0], outer), value)
+        return g.unary(value, "clamp") if bounded else value
 
-    def linear(self, value: Node, outer: int, bias: bool = True) -> Node:
-        value = self.product(value, outer)
+    def linear(self, value: Node, outer: int, bias: bool = True, *, bounded: bool = False) -> Node:
+        value = self.product(value, outer, bounded=bounded)
         return g.binary("add", value, self.row(outer)) if bias else value
 
-    def network(self, value: Node, inner: int, outer: int, *, gated: bool = False, bias: bool = True) -> Node:
+    def network(
+        self, value: Node, inner: int, outer: int, *, gated: bool = False, bias: bool = True,
+        bounded: bool = False,
+    ) -> Node:  # fmt: skip
         """Two matrices with an activation between them; gated, there are three."""
-        up = self.linear(value, inner, bias)
-        middle = g.glu(self.linear(value, inner, bias), up) if gated else g.unary(up)
-        return self.linear(middle, outer, bias)
+        up = self.linear(value, inner, bias, bounded=bounded)
+        middle = g.glu(self.linear(value, inner, bias, bounded=bounded), up) if gated else g.unary(up)
+        return self.linear(middle, outer, bias, bounded=bounded)
 
     def attend(
-        self, query: Node, key: Node, value: Node, *, mask: Node | None = None, bias: bool = True
-    ) -> Node:
+        self, query: Node, key: Node, value: Node, *, mask: Node | None = None, bias: bool = True,
+        bounded: bool = False,
+    ) -> Node:  # fmt: skip
         """Attention of all patches of an image to each other, and the projection back."""
         for part in (query, key, value):
             self.expand(part)
@@ -124,17 +131,21 @@ class Encoder:
             result = g.permute(g.mul_mat(value, scores), 0, 2, 1, 3)
             ne = result.ne
             result = g.cont(result, ne[0] * ne[1], ne[2] * ne[3])
-        return self.linear(result, self.numbers.width, bias)
+        return self.linear(result, self.numbers.width, bias, bounded=bounded)
 
     def heads(self, value: Node, tokens: int) -> Node:
         numbers = self.numbers
         return g.reshape(value, numbers.head, numbers.heads, tokens, self.images)
 
-    def separate(self, value: Node, tokens: int, bias: bool = True) -> tuple[Node, Node, Node]:
-        """Queries, keys and values from three matrices."""
+    def separate(
+        self, value: Node, tokens: int, bias: bool = True, *, bounded: bool = False, whole_norms: bool = False
+    ) -> tuple[Node, Node, Node]:
+        """Queries, keys and values from three matrices, the first two normed over all heads or not."""
         outer = self.numbers.head * self.numbers.heads
-        query, key, values = (self.heads(self.linear(value, outer, bias), tokens) for _ in range(3))
-        return query, key, values
+        query, key, values = (self.linear(value, outer, bias, bounded=bounded) for _ in range(3))
+        if whole_norms:
+            query, key = self.norm(query, "rms_norm"), self.norm(key, "rms_norm")
+        return self.heads(query, tokens), self.heads(key, tokens), self.heads(values, tokens)
 
     def fused(self, value: Node, tokens: int) -> tuple[Node, Node, Node]:
         """Queries, keys and values from one matrix."""
@@ -153,8 +164,9 @@ class Encoder:
 
     def transformer(
         self, value: Node, tokens: int, norm: Norm, *, learned: Node | None = None, first_norm: bool = False,
-        last_norm: bool = True, gated: bool = False, bias: bool = True,
-        place: Callable[[Node], Node] | None = None,
+        last_norm: bool = True, gated: bool = False, bias: bool = True, scaled: bool = False,
+        bounded: bool = False, whole_norms: bool = False, head_norms: bool = False,
+        norms_behind: bool = False, place: Callable[[Node], Node] | None = None,
     ) -> Node:  # fmt: skip
         """The layers of most encoders (`build_vit`).
 
@@ -167,6 +179,11 @@ class Encoder:
             last_norm: whether one follows the last layer.
             gated: whether networks are gated.
             bias: whether matrices have a bias.
+            scaled: whether what attention and network give is scaled.
+            bounded: whether what goes into a matrix and comes out of it is kept within limits.
+            whole_norms: whether queries and keys are normed over all heads.
+            head_norms: whether they are normed head by head, and values without factors.
+            norms_behind: whether norms also follow attention and network.
             place: what gives queries and keys their positions.
         """
         width, inner = self.numbers.width, self.numbers.inner
@@ -178,15 +195,26 @@ class Encoder:
             hidden = self.norm(hidden, norm, bias=shifted)
         for _ in range(self.numbers.layers):
             normed = self.norm(hidden, norm, bias=shifted)
-            query, key, values = self.separate(normed, tokens, bias)
+            query, key, values = self.separate(normed, tokens, bias, bounded=bounded, whole_norms=whole_norms)
+            if head_norms:
+                query, key = self.norm(query, norm), self.norm(key, norm)
             if place is not None:
                 query, key = place(query), place(key)
-            hidden = g.binary("add", self.attend(query, key, values, bias=bias), hidden)
+            if head_norms:
+                values = self.norm(values, norm, factors=False)
+            result = self.attend(query, key, values, bias=bias, bounded=bounded)
+            hidden = g.binary("add", self._after(result, scaled, norms_behind), hidden)
             normed = self.norm(hidden, norm, bias=shifted)
-            hidden = g.binary("add", hidden, self.network(normed, inner, width, gated=gated, bias=bias))
+            result = self.network(normed, inner, width, gated=gated, bias=bias, bounded=bounded)
+            hidden = g.binary("add", hidden, self._after(result, scaled, norms_behind))
         if last_norm:
             hidden = self.norm(hidden, norm, bias=shifted)
         return g.reshape(hidden, width, tokens, self.images)
+
+    def _after(self, value: Node, scaled: bool, normed: bool) -> Node:
+        if scaled:
+            value = g.binary("mul", value, self.row(self.numbers.width))
+        return self.norm(value, "rms_norm") if normed else value
 
     # what follows the layers
 

@@ -64,7 +64,7 @@ def read(metadata: Mapping[str, Any]) -> Numbers:
     return Numbers(
         kind=reader.text("projector_type") or reader.text("vision.projector_type"),
         width=width,
-        inner=_positive(reader, "vision.feed_forward_length"),
+        inner=reader.integer("vision.feed_forward_length", 0),
         layers=layers,
         heads=heads,
         head=reader.integer("vision.attention.head_dim", 0) or width // heads,

@@ -47,6 +47,8 @@ class Kind:
     build: Callable[[Encoder], Node]
     merge: int = 1
     """Patches of a side that become one token, where the file does not say."""
+    inner: int = 0
+    """The network's width by the encoder's, where files tell another number."""
     least: int = 0
     most: int = 0
     """Tokens of an image, where images keep their proportions; 0 where all have one size."""

@@ -1,0 +1,94 @@
+"""A projector's bytes against what the real engine takes for its largest images, for every known type.
+
+The engine runs without a warm-up, so that it makes its buffers for the first images that come, and tells
+their size in its log. Each type has a small encoder with all that the real ones have.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from berth.engine import projectors
+from berth.engine.projectors.sizes import Grid, batches, widest
+from tests.serving import images, tiny_projectors
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.serving.conftest import Engine
+
+pytestmark = pytest.mark.slow
+
+MAX_TOKENS = 144
+"""Of an image, for types that leave a choice: enough for every shape, and soon computed."""
+HIGHEST = 1.1
+
+
+def planned(kind: str) -> projectors.Projector:
+    return projectors.parse(tiny_projectors.metadata(kind))
+
+
+def bound(projector: projectors.Projector) -> int | None:
+    return MAX_TOKENS if projector.dynamic else None
+
+
+def shapes() -> list[Any]:
+    """The shapes of images that may take most."""
+    found = []
+    for kind in projectors.KNOWN:
+        projector = planned(kind)
+        for grid in widest(projector.kind, projector.numbers, bound(projector) or 0):
+            name = f"{kind}, {grid[0]} by {grid[1]} patches"
+            found.append(pytest.param(kind, grid, id=name))
+    return found
+
+
+def mebibytes(size: int) -> str:
+    """A size as the engine's log tells it."""
+    return f"{size / 2**20:.2f}"
+
+
+def options(projector: projectors.Projector) -> list[str]:
+    return ["--image-max-tokens", str(MAX_TOKENS)] if projector.dynamic else []
+
+
+def pictures(projector: projectors.Projector, grid: Grid) -> list[bytes]:
+    """One of exactly that size, or so many that a batch is full."""
+    patch, count = projector.numbers.patch, 1
+    if projector.kind.batches:
+        count = max(
+            images
+            for images, _ in batches(projector.kind, projector.numbers, bound(projector) or 0)
+            if images * projector.kind.tokens(projector.numbers, grid) <= projectors.BATCH_TOKENS
+        )
+    return [tiny_projectors.picture(grid[0] * patch, grid[1] * patch)] * count
+
+
+@pytest.mark.parametrize(("kind", "grid"), shapes())
+def test_an_image_takes_what_is_planned(engine: Engine, tmp_path: Path, kind: str, grid: Grid) -> None:
+    projector = planned(kind)
+    seen = pictures(projector, grid)
+    with images.serving(engine, tmp_path, kind, *options(projector)) as server:
+        server.ask(seen)
+        told = server.buffers
+    compute, _ = projectors.buffers(projector, grid, len(seen), gpu=False)
+    assert told == {"CPU": mebibytes(compute)}
+    largest = projector.memory(0, bound(projector), gpus=0)
+    assert compute <= largest.compute
+
+
+@pytest.mark.parametrize("kind", projectors.KNOWN, ids=lambda name: f"{name} on a GPU")
+def test_the_host_holds_what_is_planned_beside_a_gpu(engine: Engine, tmp_path: Path, kind: str) -> None:
+    projector = planned(kind)
+    grid = widest(projector.kind, projector.numbers, bound(projector) or 0)[0]
+    seen = pictures(projector, grid)
+    with images.serving(engine, tmp_path, kind, *options(projector), gpu=True) as server:
+        server.ask(seen)
+        told = server.buffers
+    compute, host = projectors.buffers(projector, grid, len(seen))
+    assert told == {"GPU": mebibytes(compute), "CPU": mebibytes(host)}
+    largest = projector.memory(0, bound(projector))
+    assert compute <= largest.compute <= HIGHEST * compute
+    assert host <= largest.host <= HIGHEST * host
