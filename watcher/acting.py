@@ -127,7 +127,7 @@ class Actor:
         """Find out whether the claim is there although its create failed; if it is ours, it is the one."""
         name = str(body["metadata"]["name"])
         if not isinstance(error, AlreadyExists):
-            self._unanswered[name] = (_uid(workspace), time.monotonic())
+            self._note_unanswered(name, _uid(workspace))
         try:
             found = await self._client.get(resource, name)
         except NotFound:
@@ -138,6 +138,11 @@ class Actor:
                 f"{resource.kind} {name} is there already and belongs to {theirs or 'nobody we know'}"
             )
         return found
+
+    def _note_unanswered(self, name: str, uid: str) -> None:
+        now = time.monotonic()
+        recent = {one: known for one, known in self._unanswered.items() if now - known[1] < self._late_s}
+        self._unanswered = {**recent, name: (uid, now)}
 
     async def _delete(self, resource: Resource, name: str, uid: str) -> None:
         known = self._cache.get(resource, ("", name))

@@ -59,17 +59,14 @@ def slots(scene: Scene, used: set[int], entries: dict[int, Entry], missing: int)
     old = [entries[index] for index in sorted(entries) if index not in used][:missing]
     indices = {entry.index for entry in old} | used
     fresh = [index for index in range(len(indices) + missing) if index not in indices]
-    first = scene.reading.instance_types[0]
-    found = [*old, *(Entry(index) for index in fresh[: missing - len(old)])]
+    types = scene.reading.instance_types
     return [
         replace(
             entry,
             attempt=max(entry.attempt, attempts[entry.index]),
-            instance_type=entry.instance_type
-            if entry.instance_type in scene.reading.instance_types
-            else first,
+            instance_type=entry.instance_type if entry.instance_type in types else types[0],
         )
-        for entry in found
+        for entry in [*old, *(Entry(index) for index in fresh[: missing - len(old)])]
     ]
 
 

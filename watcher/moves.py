@@ -70,20 +70,35 @@ def plan(scene: Scene, held: Rails) -> Moves:
     if scene.reading.plan is None:
         return Moves(way, tuple(alive), entries=tuple(scene.entries.values()))
     frozen = bool(scene.reading.problem) or scene.paused or held.dry_run
-    stays = frozen or bool(scene.snapshot.refused)
     current = [claim for claim in alive if way.claims is not None and way.claims.fits(scene, claim)]
     outdated = [claim for claim in alive if claim not in current]
+    stays = frozen or bool(scene.snapshot.refused)
+    moves, surplus, due = _wanted(scene, way, current, outdated, give_up=not stays)
+    moves = _with_creates(scene, moves, due, held)
+    removed = _superfluous(scene, moves, surplus, outdated)
+    moves = replace(moves, deletes=(*moves.deletes, *removed))
+    idle = not moves.creates and not moves.deletes
+    if frozen:
+        return moves.held(moves.blocked if idle else _told(moves, dry_run=not scene.paused))
+    if scene.snapshot.refused and not idle:
+        return _refused(scene, moves)
+    if moves.no_room and (removed or any(claim.terminating for claim in scene.claims)):
+        return replace(moves, blocked=None)  # room is being made
+    return moves
+
+
+def _wanted(
+    scene: Scene, way: Provisioner, current: list[Claim], outdated: list[Claim], *, give_up: bool
+) -> tuple[Moves, list[Claim], list[Entry]]:
+    """Return what counts and what is missing, the claims that are too much, and the entries that are due."""
     kept, given, surplus = _counted(scene, way, current)
     entries = attempts.advanced(scene, kept)
-    given_up = [
-        claim for claim in kept if claim.failure is not None and claim.failure.elsewhere and not stays
-    ]
+    given_up = [claim for claim in kept if give_up and claim.failure is not None and claim.failure.elsewhere]
     kept = [claim for claim in kept if claim not in given_up]
     failed = {claim.index: attempts.failed(scene, entries[claim.index], claim) for claim in given_up}
     missing = scene.count - len(kept) - len(given) if way.claims is not None else 0
     staying = {claim.index for claim in [*kept, *surplus, *outdated]}
     slots = attempts.slots(scene, staying, {**entries, **failed}, missing)
-    due = [entry for entry in slots if entry.retry_at is None or entry.retry_at <= scene.now]
     moves = Moves(
         way=way,
         kept=tuple(kept),
@@ -93,19 +108,14 @@ def plan(scene: Scene, held: Rails) -> Moves:
         missing=missing,
         again_s=attempts.next_s(scene, slots, kept, given),
     )
-    moves = _with_creates(scene, moves, due, held)
-    removed = _superfluous(scene, moves, surplus, outdated)
-    moves = replace(moves, deletes=(*moves.deletes, *removed))
-    idle = not moves.creates and not moves.deletes
-    if frozen:
-        return moves.held(moves.blocked if idle else _told(moves, dry_run=not scene.paused))
-    if scene.snapshot.refused and not idle:
-        message = f"the API server refuses to have a claim made or removed: {scene.snapshot.refused}"
-        later = _sooner(moves.again_s, REFUSED_AGAIN_S)
-        return replace(moves.held(Blocked(Reason.CLAIM_REFUSED, message)), again_s=later)
-    if moves.no_room and (removed or any(claim.terminating for claim in scene.claims)):
-        return replace(moves, blocked=None)  # room is being made
-    return moves
+    due = [entry for entry in slots if entry.retry_at is None or entry.retry_at <= scene.now]
+    return moves, surplus, due
+
+
+def _refused(scene: Scene, moves: Moves) -> Moves:
+    message = f"the API server refuses to have a claim made or removed: {scene.snapshot.refused}"
+    later = _sooner(moves.again_s, REFUSED_AGAIN_S)
+    return replace(moves.held(Blocked(Reason.CLAIM_REFUSED, message)), again_s=later)
 
 
 def _counted(

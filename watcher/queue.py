@@ -14,6 +14,8 @@ import random
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from berth.errors import BerthError
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
 
@@ -150,7 +152,9 @@ async def _worker(queue: Queue[K], handle: Handler[K]) -> None:
         except Exception as error:
             # A server that says how long to wait is heard.
             delay = queue.failed(key, float(getattr(error, "retry_after", None) or 0.0))
-            log.warning("%s failed and is tried again in %.3f s: %s", key, delay, error)
+            # What is no error of the family is a bug of ours, and its place is told.
+            bug = None if isinstance(error, BerthError) else error
+            log.warning("%s failed and is tried again in %.3f s: %s", key, delay, error, exc_info=bug)
         else:
             queue.forget(key)
             if again_s is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kube.errors import Unreachable
 from watcher.queue import Queue, work
 
 
@@ -185,3 +186,31 @@ def test_a_server_that_says_how_long_to_wait_is_heard() -> None:
         await asyncio.gather(working, return_exceptions=True)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        pytest.param(KeyError("name"), True, id="a bug is told with its place"),
+        pytest.param(Unreachable("no answer"), False, id="what the server did is told in a sentence"),
+    ],
+)
+def test_a_failure_is_told(error: Exception, told: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        queue: Queue[str] = Queue(first_s=30)
+
+        async def handle(_: str) -> None:
+            raise error
+
+        queue.add("a")
+        working = asyncio.create_task(work(queue, handle, workers=1))
+        async with asyncio.timeout(5):
+            while not queue.failures("a") or not queue.idle:
+                await asyncio.sleep(0.001)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+    asyncio.run(run())
+    (record,) = caplog.records
+    assert str(error) in record.getMessage()
+    assert bool(record.exc_info) is told
