@@ -29,7 +29,7 @@ def create(gate: Gate, upstream: Upstream, settings: Settings) -> Application:
 
     The engine's paths go past FastAPI's routing and middleware, which would cost each of them as much again.
     """
-    proxy = Proxy(gate, upstream, settings.names, strict=settings.strict_model)
+    proxy = Proxy(gate, upstream, settings.names, strict=settings.strict_model, images=settings.takes_images)
     ours = _ours(gate, upstream, settings)
     ours.mount("/", proxy)  # answers what nobody knows, in the shape of OpenAI's errors
 
@@ -56,6 +56,8 @@ def _ours(gate: Gate, upstream: Upstream, settings: Settings) -> FastAPI:
             "model": settings.alias,
             "weights": gate.engine.weights,
         }
+        if gate.engine.projector is not None:
+            detail["projector"] = gate.engine.projector
         return JSONResponse(detail, 200 if gate.ready else 503)
 
     async def health() -> Response:
@@ -72,7 +74,10 @@ def _ours(gate: Gate, upstream: Upstream, settings: Settings) -> FastAPI:
             return _refused(refusal)
         if name.lower() not in settings.names:
             return _refused(Refusal(404, f"there is no model {name!r}", code="model_not_found"))
-        return JSONResponse({"id": name, "object": "model", "created": 0, "owned_by": "berth"})
+        found = {"id": name, "object": "model", "created": 0, "owned_by": "berth"}
+        if settings.takes_images:
+            found["capabilities"] = ["completion", "multimodal"]  # the words of the engine's own list
+        return JSONResponse(found)
 
     app.add_api_route("/readyz", readyz, methods=["GET"])
     app.add_api_route("/health", health, methods=["GET"])

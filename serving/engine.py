@@ -88,6 +88,8 @@ class Engine:
         self.state: State = "starting"
         self.weights = "Unchecked"
         """What is known of their content: `Pinned` or `Unpinned`, once they were looked at."""
+        self.projector: str | None = None
+        """The same of the projector; None where there is none, or it wasn't looked at yet."""
         self.restarts = 0
         self.ever_ready = False
         self.output = Output()

@@ -24,8 +24,9 @@ from serving.keys import KeyRing
 from serving.limits import Limits
 from serving.queueing import FairQueue
 from serving.upstream import Upstream
-from serving.weights import adapters, checking
+from serving.weights import checking, extras
 from serving.weights.errors import WeightsError, WrongHash, say_why
+from serving.weights.extras import Kind
 from serving.weights.stamps import State
 
 if TYPE_CHECKING:
@@ -135,19 +136,25 @@ async def drain(gate: Gate, upstream: Upstream, seconds: float, hurry: asyncio.E
 
 
 async def _run(engine: Engine, measures: metrics.Metrics, settings: Settings) -> None:
-    """Compare weights and adapters with their sha256, where one is known, and only then load them."""
+    """Compare all files with their sha256, where one is known, and only then load them."""
 
     def show(done: int, size: int) -> None:
         engine.output.progress = done / size
 
     engine.state = "checking weights"
-    checked = await asyncio.to_thread(checking.check, settings.model, settings.sha256, progress=show)
+    checked = await asyncio.to_thread(
+        checking.check, settings.model, settings.sha256, image=settings.image, progress=show
+    )
     measures.weights(checked.state)
     if checked.state is State.WRONG:
         raise WrongHash(checked.reason)
     log.info("weights: %s: %s", checked.state, checked.reason)
-    for adapter in await asyncio.to_thread(adapters.check, settings.adapters):
-        log.info("adapter: %s: %s", adapter.state, adapter.reason)
+    for extra in settings.extras:
+        beside = await asyncio.to_thread(extras.check, extra)
+        log.info("%s: %s: %s", extra.kind, beside.state, beside.reason)
+        if extra.kind is Kind.PROJECTOR:
+            measures.projector(beside.state)
+            engine.projector = beside.state
     engine.weights = checked.state
     await engine.run()
 

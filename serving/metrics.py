@@ -67,16 +67,19 @@ class Metrics:
             "berth_streams_cut", "Answers that broke off, by who ended them", ("by",), registry=self.registry
         )
 
-        self._weights = Gauge(
-            "berth_weights",
-            "1, labelled by whether their content was verified",
-            ("model", "state"),
-            registry=self.registry,
-        )
+        def verified(name: str) -> Gauge:
+            text = "1, labelled by whether the content was verified"
+            return Gauge(f"berth_{name}", text, ("model", "state"), registry=self.registry)
+
+        self._weights, self._projector = verified("weights"), verified("projector")
 
     def weights(self, state: str) -> None:
         """Show what is known of the weights' content."""
         self._weights.labels(self.model, state).set(1)
+
+    def projector(self, state: str) -> None:
+        """Show the same of the projector."""
+        self._projector.labels(self.model, state).set(1)
 
     def refused(self, reason: str) -> None:
         """Count a request that the queue sent away."""

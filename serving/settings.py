@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from berth import labels
-from serving import standalone
+from serving import sources, standalone
 from serving.engine import Command, with_port
 from serving.gate import Bounds
-from serving.weights import adapters
+from serving.weights import extras
+from serving.weights.extras import Extra, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from berth.plans import Task
-    from serving.weights.adapters import Adapter
 
 QUEUE_PER_SLOT = 32
 DRAIN_SECONDS = 130.0
@@ -43,7 +43,10 @@ class Settings:
     queue: int
     bounds: Bounds
     sha256: str | None = None
-    adapters: tuple[Adapter, ...] = ()
+    image: str | None = None
+    """The image that the model comes from, where that is known."""
+    extras: tuple[Extra, ...] = ()
+    """LoRA adapters, and at most one projector."""
     host: str = "127.0.0.1"
     port: int = labels.PORT
     metrics_port: int | None = None
@@ -55,6 +58,11 @@ class Settings:
     drain_seconds: float = DRAIN_SECONDS
     strict_model: bool = False
     ui: bool = False
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether the engine has a projector."""
+        return any(extra.kind is Kind.PROJECTOR for extra in self.extras)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -71,9 +79,15 @@ def parser() -> argparse.ArgumentParser:
         "--adapter",
         action="append",
         default=[],
-        type=_adapter,
+        type=_extra(Kind.ADAPTER),
         metavar="FILE.gguf:BYTES[:SHA256]",
         help="a LoRA adapter of the engine's command line, and what it must be; repeatable",
+    )
+    add(
+        "--mmproj",
+        type=_extra(Kind.PROJECTOR),
+        metavar="FILE.gguf[:BYTES[:SHA256]]",
+        help="the projector with which the model takes images, and what it must be",
     )
     add("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     add("--port", type=int, default=labels.PORT, help="default %(default)s")
@@ -126,6 +140,7 @@ def read(arguments: Sequence[str]) -> Settings:
                 alias=options.alias,
                 task=options.task,
                 gpu_layers=options.n_gpu_layers,
+                projector=options.mmproj.path if options.mmproj else None,
             )
         except standalone.CannotServe as problem:
             front.error(str(problem))
@@ -136,6 +151,8 @@ def read(arguments: Sequence[str]) -> Settings:
         slots, engine_port, alias = int(values["--parallel"]), int(values["--port"]), values["--alias"]
     except (KeyError, ValueError):
         front.error("the engine's command line needs --parallel, --port and --alias")
+    projector = _projector(front, options.mmproj, values.get("--mmproj"))
+    images = sources.images(plan)
     program = _program(argv[0])
     if program is None:
         front.error(f"there is no {argv[0]} on PATH; `make engine` builds one")
@@ -151,7 +168,8 @@ def read(arguments: Sequence[str]) -> Settings:
         queue=QUEUE_PER_SLOT * slots if options.queue is None else options.queue,
         bounds=Bounds(body_bytes=int(options.max_body * 2**20), request_seconds=options.request_seconds),
         sha256=options.sha256,
-        adapters=tuple(options.adapter),
+        image=images.get(options.model),
+        extras=tuple(extra.of(images.get(extra.path)) for extra in (*options.adapter, *projector)),
         host=options.host,
         port=options.port,
         metrics_port=options.metrics_port,
@@ -200,11 +218,23 @@ def _own(name: str) -> str | None:
     return shutil.which(name, path=str(Path(folder) / "bin")) if folder else None
 
 
-def _adapter(text: str) -> Adapter:
-    try:
-        return adapters.parse(text)
-    except ValueError as problem:
-        raise argparse.ArgumentTypeError(str(problem)) from None
+def _extra(kind: Kind) -> Callable[[str], Extra]:
+    def read(text: str) -> Extra:
+        try:
+            return extras.parse(kind, text)
+        except ValueError as problem:
+            raise argparse.ArgumentTypeError(str(problem)) from None
+
+    return read
+
+
+def _projector(front: argparse.ArgumentParser, told: Extra | None, loaded: str | None) -> list[Extra]:
+    """Return the projector that the engine loads; one that nobody told of is looked at as well."""
+    if told is None:
+        return [] if loaded is None else [Extra(Kind.PROJECTOR, Path(loaded))]
+    if loaded is None or Path(loaded).absolute() != told.path.absolute():
+        front.error(f"--mmproj: the engine's command line names {loaded or 'none'}, not {told.path}")
+    return [told]
 
 
 def _positive(text: str) -> int:

@@ -53,7 +53,8 @@ def check(
     sizes = [files.must_be_gguf(part) for part in parts]
     size = sum(sizes)
     stamp = stamps.read(path)
-    if sha256 is None and image is not None and "@sha256:" in image:
+    pinned = image is not None and "@sha256:" in image
+    if sha256 is None and pinned:
         return Checked(State.PINNED, f"{path.name} comes from {image}", size)
     if sha256 is None:
         known = stamp.sha256 if stamp else None
@@ -64,7 +65,7 @@ def check(
         stamp = stamps.write(path, State.PINNED if digest == wanted else State.WRONG, digest)
     if stamp.sha256 != wanted:
         return Checked(State.WRONG, wrong(path.name, wanted, stamp.sha256), size, stamp.sha256)
-    loose = [part.name for part in parts[1:] if not _pinned(part)]
+    loose = [] if pinned else [part.name for part in parts[1:] if not _pinned(part)]
     if loose:
         reason = f"no sha256 is known for {', '.join(loose)}"
         return Checked(State.UNPINNED, reason, size, stamp.sha256)

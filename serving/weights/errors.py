@@ -5,7 +5,7 @@ The codes are those of sysexits.h, so that a pod's status tells a wrong hash fro
 * WeightsError         anything below
   - MissingWeights     66: no file where one should be, an empty volume, or something that is no GGUF file
   - WrongHash          65: the content is not what its sha256 promised; it is never served
-  - TooLarge           65: an adapter takes more memory than was planned; it is never served
+  - TooLarge           65: an adapter or projector is larger than was planned; it is never served
   - NoRoom             73: the volume is too small
   - NotAllowed         77: the hub wants a token that has access
   - GaveUp             69: the hub could not be reached, often enough

@@ -12,13 +12,13 @@ import pytest
 from berth.images import MAX_IMAGES
 from serving import media
 from serving.refusals import Refusal
-from tests.serving import images
+from tests.serving import pngs
 from tests.serving.stubs import head, peer
 from tests.serving.test_proxy import Client, _proxy
 
 URL = "http://169.254.169.254/latest/meta-data"
-PNG = images.png(20, 10)
-DATA = images.url(PNG)
+PNG = pngs.png(20, 10)
+DATA = pngs.url(PNG)
 BARE = DATA.partition(",")[2]
 
 
@@ -107,9 +107,9 @@ def test_with_a_projector_sounds_and_films_are_refused(form: str) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        pytest.param(images.url(images.GIF, "gif"), "neither PNG nor JPEG", id="another format"),
-        pytest.param(images.url(images.png(1, 1, data=bytes(10**6))), "more data than", id="a bomb"),
-        pytest.param(images.url(PNG, "png;name=a"), None, id="more said of it"),
+        pytest.param(pngs.url(pngs.GIF, "gif"), "neither PNG nor JPEG", id="another format"),
+        pytest.param(pngs.url(pngs.png(1, 1, data=bytes(10**6))), "more data than", id="a bomb"),
+        pytest.param(pngs.url(PNG, "png;name=a"), None, id="more said of it"),
         pytest.param(f"data:text/plain;base64,{BARE}", "is no `data:image", id="said to be a text"),
         pytest.param(DATA.replace(";base64", ""), "is no `data:image", id="not said to be base64"),
         pytest.param(f"{DATA[:40]}\n{DATA[40:]}", "is no base64", id="a line break"),
@@ -129,7 +129,7 @@ def test_what_is_in_it_is_looked_at(form: str, content: str, reason: str | None)
 
 
 def picture(content: bytes) -> dict[str, Any]:
-    return {"type": "image_url", "image_url": {"url": images.url(content), "detail": "high"}}
+    return {"type": "image_url", "image_url": {"url": pngs.url(content), "detail": "high"}}
 
 
 def test_a_request_may_have_sixteen_images() -> None:
@@ -139,14 +139,14 @@ def test_a_request_may_have_sixteen_images() -> None:
 
 
 def test_all_images_of_a_request_have_a_bound_together() -> None:
-    large = picture(images.png(4096, 4096, depth=1, colour=0))
+    large = picture(pngs.png(4096, 4096, depth=1, colour=0))
     assert check(user(large, large)) == 2
     with pytest.raises(Refusal, match="33554632 pixels together; at most 33554432"):
         check(user(large, large, picture(PNG)))
 
 
 def test_a_field_that_is_an_object_hides_no_image() -> None:
-    hidden = {"prompt": {"prompt_string": "x", "multimodal_data": {"any": images.url(images.GIF)}}}
+    hidden = {"prompt": {"prompt_string": "x", "multimodal_data": {"any": pngs.url(pngs.GIF)}}}
     with pytest.raises(Refusal, match="neither PNG nor JPEG"):
         check(hidden)
 

@@ -9,7 +9,7 @@ import pytest
 
 from berth.images import MAX_IMAGE_PIXELS, MAX_RATIO
 from serving.pictures import BadPicture, Picture, look
-from tests.serving import images
+from tests.serving import pngs
 
 SIDE = 4096
 
@@ -37,19 +37,19 @@ SIDE = 4096
 def test_a_png_of_every_kind_is_read(
     width: int, height: int, colour: int, depth: int, interlaced: bool
 ) -> None:
-    content = images.png(width, height, depth=depth, colour=colour, interlaced=interlaced)
+    content = pngs.png(width, height, depth=depth, colour=colour, interlaced=interlaced)
     cost = width * height * (2 if depth == 16 else 1)
     assert look(content) == Picture("PNG", width, height, cost)
 
 
-@pytest.mark.parametrize("content", [images.JPEG, images.PROGRESSIVE], ids=["baseline", "progressive"])
+@pytest.mark.parametrize("content", [pngs.JPEG, pngs.PROGRESSIVE], ids=["baseline", "progressive"])
 def test_a_jpeg_is_read(content: bytes) -> None:
     assert look(content) == Picture("JPEG", 24, 16, 24 * 16)
 
 
 def test_what_stands_before_a_jpegs_frame_is_passed_over() -> None:
     segment = b"\xff\xe1" + struct.pack(">H", 60002) + b"\xff\xc0" * 30000
-    assert look(images.JPEG[:2] + segment * 20 + images.JPEG[2:]).width == 24
+    assert look(pngs.JPEG[:2] + segment * 20 + pngs.JPEG[2:]).width == 24
 
 
 def frame(height: int, width: int, kind: int = 0xC0, depth: int = 8) -> bytes:
@@ -58,7 +58,7 @@ def frame(height: int, width: int, kind: int = 0xC0, depth: int = 8) -> bytes:
 
 def header(width: int, height: int, depth: int = 8) -> bytes:
     """The largest image is as dear as its header; what follows does not matter."""
-    return images.png(width, height, data=b"", depth=depth)
+    return pngs.png(width, height, data=b"", depth=depth)
 
 
 @pytest.mark.parametrize(
@@ -71,29 +71,27 @@ def header(width: int, height: int, depth: int = 8) -> bytes:
         pytest.param(header(1, MAX_RATIO + 1), "no side may be more than 100 times", id="a line"),
         pytest.param(header(0, 4), "has no pixels", id="no width"),
         pytest.param(b"\xff\xd8" + frame(0, 4), "has no pixels", id="a JPEG that tells its height later"),
-        pytest.param(images.GIF, "neither PNG nor JPEG", id="a GIF"),
-        pytest.param(images.WEBP, "neither PNG nor JPEG", id="a WebP"),
+        pytest.param(pngs.GIF, "neither PNG nor JPEG", id="a GIF"),
+        pytest.param(pngs.WEBP, "neither PNG nor JPEG", id="a WebP"),
         pytest.param(b"", "neither PNG nor JPEG", id="nothing"),
         pytest.param(b"RIFF\0\0\0\0WAVE", "neither PNG nor JPEG", id="a sound"),
         pytest.param(
-            images.png(1, 1, data=bytes(10**6)), "more data than its pixels need", id="a pixel that unfolds"
+            pngs.png(1, 1, data=bytes(10**6)), "more data than its pixels need", id="a pixel that unfolds"
         ),
+        pytest.param(pngs.png(9, 9, data=bytes(8)).replace(b"IDAT", b"IDAx"), "a chunk that", id="odd chunk"),
+        pytest.param(pngs.png(9, 9, before=pngs.chunk(b"CgBI", b"")), "a chunk that", id="Apple's PNG"),
+        pytest.param(pngs.png(9, 9)[:60], "ends in the middle", id="a PNG that is cut"),
         pytest.param(
-            images.png(9, 9, data=bytes(8)).replace(b"IDAT", b"IDAx"), "a chunk that", id="odd chunk"
+            pngs.png(9, 9).replace(b"IHDR", b"tEXt"), "begin with a header", id="a PNG without header"
         ),
-        pytest.param(images.png(9, 9, before=images.chunk(b"CgBI", b"")), "a chunk that", id="Apple's PNG"),
-        pytest.param(images.png(9, 9)[:60], "ends in the middle", id="a PNG that is cut"),
-        pytest.param(
-            images.png(9, 9).replace(b"IHDR", b"tEXt"), "begin with a header", id="a PNG without header"
-        ),
-        pytest.param(images.png(9, 9, before=images.chunk(b"IDAT", b"abc")), "not what they", id="bad data"),
-        pytest.param(images.png(9, 9, depth=3), "the format does not know", id="an odd depth"),
+        pytest.param(pngs.png(9, 9, before=pngs.chunk(b"IDAT", b"abc")), "not what they", id="bad data"),
+        pytest.param(pngs.png(9, 9, depth=3), "the format does not know", id="an odd depth"),
         pytest.param(b"\xff\xd8" + frame(4, 4, kind=0xC3), "of a kind that is not read", id="lossless JPEG"),
         pytest.param(b"\xff\xd8" + frame(4, 4, depth=12), "12 bits", id="a JPEG of 12 bits"),
         pytest.param(b"\xff\xd8\0\xff\xc0", "a marker is missing", id="a JPEG with rubbish in it"),
         pytest.param(b"\xff\xd8\xff\xff\xff", "ends in its header", id="a JPEG that is cut"),
         pytest.param(b"\xff\xd8\xff\xe0\0\0" + frame(4, 4), "of a kind", id="a segment without length"),
-        pytest.param(images.PROGRESSIVE + b"\xff\xda" * 99, "more than 100 scans", id="very many scans"),
+        pytest.param(pngs.PROGRESSIVE + b"\xff\xda" * 99, "more than 100 scans", id="very many scans"),
     ],
 )
 def test_an_image_that_is_not_passed_on(content: bytes, reason: str) -> None:
@@ -108,13 +106,13 @@ def test_a_jpegs_first_frame_counts_as_it_does_for_the_decoder() -> None:
 
 
 def test_the_largest_images_are_taken() -> None:
-    assert look(images.png(SIDE, SIDE, depth=1, colour=0)).cost == MAX_IMAGE_PIXELS
-    assert look(images.png(MAX_RATIO, 1)).width == MAX_RATIO
+    assert look(pngs.png(SIDE, SIDE, depth=1, colour=0)).cost == MAX_IMAGE_PIXELS
+    assert look(pngs.png(MAX_RATIO, 1)).width == MAX_RATIO
 
 
 def test_data_in_several_chunks_are_one_stream() -> None:
-    data = zlib.compress(bytes(images.raw_size(9, 9, 8, 2, False)))
-    whole = images.png(9, 9)
-    pieces = b"".join(images.chunk(b"IDAT", data[at : at + 3]) for at in range(0, len(data), 3))
+    data = zlib.compress(bytes(pngs.raw_size(9, 9, 8, 2, False)))
+    whole = pngs.png(9, 9)
+    pieces = b"".join(pngs.chunk(b"IDAT", data[at : at + 3]) for at in range(0, len(data), 3))
     begin, end = whole.index(b"IDAT") - 4, whole.index(b"IEND") - 4
     assert look(whole[:begin] + pieces + whole[end:]).height == 9
