@@ -38,12 +38,14 @@ def parse_fetch(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--sha256", action="append", default=[], type=_digest, help="of the first --file, the second, …"
     )
+    parser.add_argument("--mmproj", metavar="FILE", help="a path in the repository, of the projector")
+    parser.add_argument("--mmproj-sha256", type=_digest)
     parser.add_argument("--size", required=True, type=int, metavar="BYTES", help="of all files together")
     parser.add_argument("--to", required=True, type=Path, metavar="DIR")
     given = parser.parse_args(arguments)
     if len(given.sha256) > len(given.file):
         parser.error("there are more --sha256 than --file")
-    return given
+    return _with_mmproj(parser, given)
 
 
 def _fetch(given: argparse.Namespace) -> int:
@@ -52,7 +54,9 @@ def _fetch(given: argparse.Namespace) -> int:
     from serving.weights.hub import Hub
 
     digests = [*given.sha256, *[None] * (len(given.file) - len(given.sha256))]
-    wanted = tuple(Wanted(name, sha256) for name, sha256 in zip(given.file, digests, strict=True))
+    wanted = [Wanted(name, sha256) for name, sha256 in zip(given.file, digests, strict=True)]
+    if given.mmproj is not None:
+        wanted.append(Wanted(given.mmproj, given.mmproj_sha256))
     hub = Hub(
         given.repository,
         given.revision,
@@ -60,7 +64,7 @@ def _fetch(given: argparse.Namespace) -> int:
         token=(os.environ.get(TOKEN) or "").strip() or None,
         secret=os.environ.get(TOKEN_SECRET) or None,
     )
-    Fetch(hub, Order(wanted, given.to, given.size), _say).run()
+    Fetch(hub, Order(tuple(wanted), given.to, given.size), _say).run()
     return 0
 
 
@@ -69,11 +73,14 @@ def verify(arguments: Sequence[str]) -> int:
     given = parse_verify(arguments)
 
     def run() -> int:
-        checked = verifying.verify(given.model, given.sha256, _say)
-        if checked.state is State.WRONG:
-            say_why(checked.reason)
-            return EXIT_WRONG_HASH
-        print(f"{checked.state}: {checked.reason}")
+        for path, sha256 in ((given.model, given.sha256), (given.mmproj, given.mmproj_sha256)):
+            if path is None:
+                continue
+            checked = verifying.verify(path, sha256, _say)
+            if checked.state is State.WRONG:
+                say_why(checked.reason)
+                return EXIT_WRONG_HASH
+            print(f"{checked.state}: {checked.reason}")
         return 0
 
     return _told(run)
@@ -84,7 +91,15 @@ def parse_verify(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m serving verify", description=verify.__doc__)
     parser.add_argument("--model", required=True, type=Path, metavar="FILE")
     parser.add_argument("--sha256", type=_digest)
-    return parser.parse_args(arguments)
+    parser.add_argument("--mmproj", type=Path, metavar="FILE", help="the projector")
+    parser.add_argument("--mmproj-sha256", type=_digest)
+    return _with_mmproj(parser, parser.parse_args(arguments))
+
+
+def _with_mmproj(parser: argparse.ArgumentParser, given: argparse.Namespace) -> argparse.Namespace:
+    if given.mmproj_sha256 is not None and given.mmproj is None:
+        parser.error("--mmproj-sha256 needs --mmproj")
+    return given
 
 
 def tools(arguments: Sequence[str]) -> int:
