@@ -51,6 +51,7 @@ class Store:
         self._indices: dict[str, dict[str, dict[Key, None]]] = {name: {} for name in self._functions}
 
     def get(self, key: Key) -> Object | None:
+        """Return the object of that key."""
         return self._objects.get(key)
 
     def items(self) -> Iterator[tuple[Key, Object]]:
@@ -58,6 +59,7 @@ class Store:
         return iter(self._objects.items())
 
     def values(self) -> Iterator[Object]:
+        """Every object; the same holds."""
         return iter(self._objects.values())
 
     def indexed(self, index: str, value: str) -> list[Object]:
@@ -68,6 +70,7 @@ class Store:
         return len(self._objects)
 
     def put(self, key: Key, thing: Object) -> None:
+        """Hold an object, in place of the one before it."""
         self.discard(key)
         self._objects[key] = thing
         for index, function in self._functions.items():
@@ -75,6 +78,7 @@ class Store:
                 self._indices[index].setdefault(value, {})[key] = None
 
     def discard(self, key: Key) -> Object | None:
+        """Hold an object no more; return it if it was there."""
         old = self._objects.pop(key, None)
         if old is None:
             return None
@@ -127,6 +131,7 @@ class Reflector:
 
     @property
     def is_synced(self) -> bool:
+        """Whether `synced` would return at once."""
         return self._ready.is_set()
 
     async def run(self) -> None:
@@ -150,10 +155,10 @@ class Reflector:
             except KubeError as error:
                 attempt += 1
                 self.restarts[_cause(error)] += 1
-                version = await self._after(error, version)
+                version = self._after(error, version)
                 await asyncio.sleep(ABSENT_S if isinstance(error, NotFound) else self._wait(attempt, error))
 
-    async def _after(self, error: KubeError, version: str | None) -> str | None:
+    def _after(self, error: KubeError, version: str | None) -> str | None:
         """Return from where to go on: the same version where only the line was lost."""
         if isinstance(error, NotFound):
             self.served = False
@@ -221,6 +226,7 @@ class Reflector:
 
 
 def key_of(thing: Object) -> Key:
+    """Return the key under which an object is held."""
     metadata = thing["metadata"]
     return str(metadata.get("namespace") or ""), str(metadata["name"])
 

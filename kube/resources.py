@@ -17,6 +17,7 @@ class Resource:
 
     @property
     def api_version(self) -> str:
+        """Group and version as objects name them."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property

@@ -18,7 +18,7 @@ from kr8s._api import Api  # the factory of kr8s.asyncio shares one session with
 from kube.errors import TimedOut, Unreachable, from_answer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
 
 CONNECT_SECONDS = 10.0
@@ -134,7 +134,7 @@ class Transport:
 
 
 @contextlib.contextmanager
-def _translated(what: str) -> Any:
+def _translated(what: str) -> Iterator[None]:
     try:
         yield
     except (TimeoutError, httpx.TimeoutException, kr8s.APITimeoutError) as error:

@@ -41,10 +41,12 @@ class View:
 
     @property
     def all_ready(self) -> bool:
+        """Whether as many nodes are ready as are needed."""
         return self.ready >= self.needed
 
     @property
     def why(self) -> Finding | None:
+        """The weightiest finding."""
         return self.findings[0] if self.findings else None
 
 

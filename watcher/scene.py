@@ -38,18 +38,22 @@ class Scene:
 
     @cached_property
     def reading(self) -> plans.Reading:
+        """The plan, and whether it may be obeyed."""
         return plans.read(self.snapshot.workspace)
 
     @property
     def name(self) -> str:
+        """The Workspace's name."""
         return str(metadata(self.snapshot.workspace).get("name", ""))
 
     @property
     def namespace(self) -> str:
+        """The Workspace's namespace."""
         return str(metadata(self.snapshot.workspace).get("namespace") or "default")
 
     @property
     def uid(self) -> str:
+        """The Workspace's uid, by which its claims are known."""
         return str(metadata(self.snapshot.workspace).get("uid", ""))
 
     @property
@@ -59,14 +63,17 @@ class Scene:
 
     @property
     def deleting(self) -> bool:
+        """Whether somebody deleted the Workspace, so that its claims go."""
         return bool(metadata(self.snapshot.workspace).get("deletionTimestamp"))
 
     @property
     def paused(self) -> bool:
+        """Whether an annotation keeps all claims as they are."""
         return str(notes_of(self.snapshot.workspace).get(labels.PAUSED, "")).lower() == "true"
 
     @property
     def has_finalizer(self) -> bool:
+        """Whether our finalizer, and not only somebody else's, is on the Workspace."""
         return labels.FINALIZER in items(metadata(self.snapshot.workspace).get("finalizers"))
 
     @property
@@ -76,6 +83,7 @@ class Scene:
 
     @cached_property
     def status(self) -> Object:
+        """The status that was written last."""
         return dict(mapping(self.snapshot.workspace.get("status")))
 
     @cached_property

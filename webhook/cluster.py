@@ -11,12 +11,12 @@ from kube import resources
 from kube.client import Client
 from kube.leases import Leader
 from kube.reflector import Reflector
-from webhook.certificates.follower import Follower, Memory
+from webhook.certificates.follower import Follower, LastGood
 from webhook.certificates.keeper import Keeper
 from webhook.folders import FolderSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from webhook.certificates.tls import LiveTls
     from webhook.metrics import Metrics
@@ -35,7 +35,7 @@ class Cluster:
         self._settings = settings
         self._tls = tls
         self._metrics = metrics
-        self._memory = Memory()
+        self._last_good = LastGood()
         self._client: Client | None = None
         self._follower: Follower | None = None
         self._leading: asyncio.Task[None] | None = None
@@ -52,7 +52,9 @@ class Cluster:
         if self._settings.certificates == "files":
             jobs.append(FolderSource(self._settings, self._tls, self._metrics).run())
         else:
-            self._follower = Follower(client, self._settings, self._tls, self._memory, self._metrics, own=own)
+            self._follower = Follower(
+                client, self._settings, self._tls, self._last_good, self._metrics, own=own
+            )
             jobs.append(self._follower.run())
         if own:
             self._leading = asyncio.create_task(self._lead(client))
@@ -99,7 +101,7 @@ class Cluster:
             identity=self._settings.identity,
             duration_s=self._settings.lease_s,
         )
-        keeper = Keeper(client, self._settings, self._memory, self._metrics, leader.check)
+        keeper = Keeper(client, self._settings, self._last_good, self._metrics, leader.check)
 
         async def work() -> None:
             self._metrics.leader.set(1)
@@ -111,7 +113,7 @@ class Cluster:
 
         await self._again(lambda: leader.run(work), "the leader's election")
 
-    async def _again(self, job: Any, what: str) -> None:
+    async def _again(self, job: Callable[[], Awaitable[None]], what: str) -> None:
         """Begin anew whatever ended by itself; certificates in use are served meanwhile."""
         while True:
             try:

@@ -9,7 +9,6 @@ port close, so an API server that has not heard of the end yet still gets its an
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import sys
@@ -147,6 +146,7 @@ class _Serving:
         serving = asyncio.create_task(self._start(secure, places[0]))
         stopping = asyncio.create_task(self._stop.wait())
         code = 0
+        done: set[asyncio.Task[Any]] = set()
         try:
             watched = {serving, stopping, *background}
             done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
@@ -159,7 +159,7 @@ class _Serving:
                 serving.cancel()
             await asyncio.wait({serving}, timeout=_LAST_SECONDS)
             await self._source.leave()
-            await _end([stopping, *background])
+            await _end({stopping, *background} - done)
             for server, task in plain:
                 server.should_exit = True
                 await asyncio.wait({task}, timeout=_LAST_SECONDS)
@@ -252,9 +252,9 @@ async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     waiting = list(tasks)
     for task in waiting:
         task.cancel()
-    for task in waiting:
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await task
+    for outcome in await asyncio.gather(*waiting, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            log.warning("ended with %s: %s", type(outcome).__name__, outcome)
 
 
 def _why(done: Iterable[asyncio.Task[Any]]) -> int:

@@ -40,7 +40,7 @@ REPORT_SECONDS = 30
 
 
 @dataclass
-class Memory:
+class LastGood:
     """The last good content of the Secret that this process saw."""
 
     record: Record | None = None
@@ -50,12 +50,19 @@ class Follower:
     """Loads what the Secret holds, for as long as the process lives."""
 
     def __init__(
-        self, client: Client, settings: Settings, tls: LiveTls, memory: Memory, metrics: Metrics, *, own: bool
+        self,
+        client: Client,
+        settings: Settings,
+        tls: LiveTls,
+        last_good: LastGood,
+        metrics: Metrics,
+        *,
+        own: bool,
     ) -> None:
         self._client = client
         self._settings = settings
         self._tls = tls
-        self._memory = memory
+        self._last_good = last_good
         self._metrics = metrics
         self._own = own
         self._bundle: str | None = None
@@ -76,19 +83,14 @@ class Follower:
         """Do it once; what goes wrong is logged and tried again."""
         try:
             async with asyncio.timeout(10 * self._settings.poll_s):
-                changed = await self._load()
-                if not self._own:
-                    if self._tls.shown is not None:
-                        self.ready.set()
-                    return
+                await self._load()
                 await self._report()
                 if self._tls.shown is not None and not self.ready.is_set():
-                    # written first, then read again: see above
+                    # Written first, then read again: see above.
                     if await self._load():
                         await self._report()
                     self.ready.set()
-            if changed or self._told:
-                self._told = None
+            self._told = None
         except (KubeError, BadCertificate, TimeoutError) as problem:
             self._complain(problem)
 
@@ -117,7 +119,7 @@ class Follower:
             pair, bundle = record.read_leaf(secret)
             return self._show(lambda: self._tls.load(pair, bundle))
         found = record.read(secret)
-        self._memory.record = found
+        self._last_good.record = found
         self._metrics.signs(found.signer.certificate)
         self._bundle = rotation.bundle_id(one.fingerprint for one in found.bundle)
         if found.leaf is None:
@@ -136,9 +138,11 @@ class Follower:
         return changed
 
     async def _report(self) -> None:
+        if not self._own or self._left:
+            return
         state = (self._tls.shown.fingerprint if self._tls.shown else None, self._bundle)
         now = time.monotonic()
-        if self._left or (state == self._reported and now - self._reported_at < HEARTBEAT_SECONDS):
+        if state == self._reported and now - self._reported_at < HEARTBEAT_SECONDS:
             return
         await self._client.apply(resources.LEASES, self._lease(*state), manager=MANAGER)
         self._reported, self._reported_at = state, now

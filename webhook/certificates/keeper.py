@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from kube.client import Client
     from kube.resources import Resource
-    from webhook.certificates.follower import Memory
+    from webhook.certificates.follower import LastGood
     from webhook.certificates.rotation import Observed, Step
     from webhook.metrics import Metrics
     from webhook.settings import Settings
@@ -77,14 +77,14 @@ class Keeper:
         self,
         client: Client,
         settings: Settings,
-        memory: Memory,
+        last_good: LastGood,
         metrics: Metrics,
         fence: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._settings = settings
-        self._memory = memory
+        self._last_good = last_good
         self._metrics = metrics
         self._fence = fence
         self._clock = clock
@@ -138,7 +138,7 @@ class Keeper:
         annotations = ((secret or {}).get("metadata") or {}).get("annotations") or {}
         observed = rotation.Observed(
             stored=stored,
-            remembered=self._memory.record.stored() if self._memory.record else None,
+            remembered=self._last_good.record.stored() if self._last_good.record else None,
             published=entries,
             replicas=replicas,
             published_s=self._published.seconds(stored.ids if stored and everywhere else None),
@@ -146,7 +146,7 @@ class Keeper:
             requested=annotations.get(REQUESTED) != annotations.get(HANDLED),
             names=frozenset(self._settings.names),
         )
-        return Seen(observed, content, self._memory.record, secret, configurations, published)
+        return Seen(observed, content, self._last_good.record, secret, configurations, published)
 
     def _read(self, secret: dict[str, Any] | None) -> Record | None:
         if secret is None:
@@ -262,7 +262,7 @@ class Keeper:
             metadata["annotations"] = annotations
             body["type"] = secret.get("type", "Opaque")
             stored = await self._client.replace(resources.SECRETS, body)
-        self._memory.record = content
+        self._last_good.record = content
         log.info(
             "certificates stored",
             extra=fields(
