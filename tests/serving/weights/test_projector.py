@@ -1,4 +1,4 @@
-"""The projector comes with the model, from the same repository, and is checked and stamped as the model is."""
+"""The projector comes with the model, from the same repository, and is checked and stamped as that is."""
 
 from __future__ import annotations
 
