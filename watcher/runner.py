@@ -144,6 +144,7 @@ class Term:
             workspace, claims, live=live, usage=self._ledger.usage(key[0], self._now())
         )
         decision = self._decide(snapshot)
+        # Counted and reserved before anything is awaited: another pass sees what this one is about to take.
         self.cache.count(key, decision.workers)
         waiting = [step.body for step in decision.actions if isinstance(step, Create)]
         for claim in waiting:

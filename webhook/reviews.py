@@ -152,6 +152,10 @@ def parse(body: bytes) -> Request:
     request = review.get("request")
     if not isinstance(request, dict):
         raise BadReview("the review holds no request")
+    return _read(request)
+
+
+def _read(request: Mapping[str, Any]) -> Request:
     uid, operation, kind = request.get("uid"), request.get("operation"), request.get("kind")
     if not isinstance(uid, str) or not 0 < len(uid) <= 256:
         raise BadReview("request.uid is to be a text, because the answer repeats it")
