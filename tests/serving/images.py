@@ -28,6 +28,7 @@ _BUFFER = re.compile(r"reserve_compute_meta: +(\S+) compute buffer size = +([\d.
 class Server:
     """A llama-server that takes images."""
 
+    process: subprocess.Popen[bytes]
     port: int
     log: Path
 
@@ -51,6 +52,11 @@ class Server:
             found: dict[str, Any] = json.load(answer)
             return found
 
+    def stop(self) -> None:
+        """End it as a pod ends, so that it tells what it freed."""
+        self.process.terminate()
+        self.process.wait(ANSWER_SECONDS)
+
     @property
     def buffers(self) -> dict[str, str]:
         """The projector's compute buffers that the log tells, in MiB: `GPU` and `CPU`."""
@@ -59,7 +65,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(engine: Engine, folder: Path, kind: str, *options: str, gpu: bool = False) -> Iterator[Server]:
+def serving(
+    engine: Engine, folder: Path, kind: str, *options: str, gpu: bool = False, text: Path | None = None,
+    width: int = tiny_projectors.TEXT_WIDTH,
+) -> Iterator[Server]:  # fmt: skip
     """Run one with a tiny projector, which makes its buffers for the first image that comes.
 
     Args:
@@ -68,13 +77,15 @@ def serving(engine: Engine, folder: Path, kind: str, *options: str, gpu: bool = 
         kind: of the projector.
         options: more of llama-server's.
         gpu: whether an RPC server stands in for a GPU.
+        text: the model, a tiny one where there is none.
+        width: of what that model takes.
     """
     port, rpc_port = free_port(), free_port()
     command = [
         str(engine.program("llama-server")), "--port", str(port), "--ctx-size", "8192", "--parallel", "1",
         "--batch-size", "4096", "--ubatch-size", "4096", "--flash-attn", "on", "--fit", "off",
-        "--model", str(tiny_projectors.write_text(folder / "text.gguf")),
-        "--mmproj", str(tiny_projectors.write(folder / "mmproj.gguf", kind)),
+        "--model", str(text or tiny_projectors.write_text(folder / "text.gguf", width)),
+        "--mmproj", str(tiny_projectors.write(folder / "mmproj.gguf", kind, width)),
         "--no-warmup", "--jinja", "--log-verbosity", "5", *options,
     ]  # fmt: skip
     log = folder / "server.log"
@@ -94,7 +105,7 @@ def serving(engine: Engine, folder: Path, kind: str, *options: str, gpu: bool = 
         process = run(*command)
         wait_until(lambda: _healthy(port) or process.poll() is not None, "llama-server is ready")
         assert process.poll() is None, log.read_text(errors="replace")[-3000:]
-        yield Server(port, log)
+        yield Server(process, port, log)
 
 
 def _healthy(port: int) -> bool:

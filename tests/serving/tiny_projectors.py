@@ -56,10 +56,26 @@ def address(image: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(image).decode()}"
 
 
-def write_text(path: Path, width: int = TEXT_WIDTH) -> Path:
-    """Write a Llama of one layer that spells: its words are bytes and what stands around images."""
-    words = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *SPECIAL]
+def words(count: int = 0) -> dict[str, Any]:
+    """A vocabulary of bytes and of what stands around images, filled up to a number of words."""
+    known = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *SPECIAL]
     kinds = [_UNKNOWN, _CONTROL, _CONTROL, *[_BYTE] * 256, *[_CONTROL] * len(SPECIAL)]
+    more = range(count - len(known))
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": [*known, *(f"word{number}" for number in more)],
+        "tokenizer.ggml.scores": [0.0] * (len(known) + len(more)),
+        "tokenizer.ggml.token_type": array("i", [*kinds, *(_NORMAL for _ in more)]),
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 0,
+    }
+
+
+def write_text(path: Path, width: int = TEXT_WIDTH) -> Path:
+    """Write a Llama of one layer that spells."""
+    vocabulary = words()
+    count = len(vocabulary["tokenizer.ggml.tokens"])
     metadata: dict[str, Any] = {
         "general.architecture": "llama",
         "general.name": path.stem,
@@ -70,20 +86,14 @@ def write_text(path: Path, width: int = TEXT_WIDTH) -> Path:
         "llama.attention.head_count": 2,
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
         "llama.rope.dimension_count": width // 2,
-        "tokenizer.ggml.model": "llama",
-        "tokenizer.ggml.tokens": words,
-        "tokenizer.ggml.scores": [0.0] * len(words),
-        "tokenizer.ggml.token_type": array("i", kinds),
-        "tokenizer.ggml.bos_token_id": 1,
-        "tokenizer.ggml.eos_token_id": 2,
-        "tokenizer.ggml.unknown_token_id": 0,
+        **vocabulary,
     }
     return _write(
         path,
         metadata,
         {
-            "token_embd.weight": (width, len(words)),
-            "output.weight": (width, len(words)),
+            "token_embd.weight": (width, count),
+            "output.weight": (width, count),
             "output_norm.weight": (width,),
             **{f"blk.0.attn_{part}.weight": (width, width) for part in ("q", "k", "v", "output")},
             "blk.0.attn_norm.weight": (width,),
