@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from berth.engine import layouts
 from berth.entries import Entry, File, InvalidEntry, problems_of
-from berth.errors import UnknownQuantization
+from berth.errors import UnknownArchitecture, UnknownQuantization
 from berth.plans import Task, digest
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["InvalidEntry", "Model", "from_entry", "from_header", "parse"]
 
+PROJECTOR = "clip"
+"""What a projector's file gives as its architecture."""
 LONGEST_DEFAULT_CONTEXT = 8192
 """Tokens per slot where a spec names none: enough for chat, and a KV cache that a small GPU holds."""
 
@@ -164,7 +166,15 @@ def parse(document: Any, path: Path = ()) -> Model:
 
 
 def from_header(name: str, *headers: Header) -> Model:
-    """Return the model that a GGUF file's own header describes, or those of all parts of a split one."""
+    """Return the model that a GGUF file's own header describes, or those of all parts of a split one.
+
+    Raises:
+        UnknownArchitecture: berth does not know to count it, or it is no model.
+    """
+    if headers[0].metadata.get("general.architecture") == PROJECTOR:
+        raise UnknownArchitecture(
+            f"{name} is a projector (mmproj) and no model; `berth explain` describes it"
+        )
     layout = layouts.from_headers(headers)
     numbers = layout.hyperparameters
     metadata = min(headers, key=lambda header: header.split_number).metadata

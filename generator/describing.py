@@ -7,13 +7,11 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, get_args
 
-from berth import models, projectors
+from berth import models
 from berth.engine import architectures
-from berth.engine import projectors as engine
-from berth.entries import Projector, Quantization
+from berth.entries import Quantization
 from berth.errors import BerthError
-from berth.quantities import gib
-from generator import sizes, texts
+from generator import projectors, sizes, texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,8 +30,8 @@ def explain(path: Path, *, as_json: bool) -> None:
         BerthError: the file is no model, and no projector, that berth knows to count.
     """
     headers = [sizes.header(part) for part in sizes.parts(path)]
-    if headers[0].metadata.get("general.architecture") == models.PROJECTOR:
-        _explain_projector(path, headers[0], as_json=as_json)
+    if projectors.is_projector(headers[0]):
+        projectors.explain(path, headers[0], as_json=as_json)
         return
     entry = describe(path)
     text = json.dumps(entry, indent=2) if as_json else texts.document({"models": [entry]}).rstrip()
@@ -42,39 +40,6 @@ def explain(path: Path, *, as_json: bool) -> None:
         f"{entry['name']}: this belongs into berth.yaml, below the `models:` of others if there are any; say "
         "in inference.llamacpp.weights of a Workspace where the file is; `berth check` says what is missing",
         file=sys.stderr,
-    )
-
-
-def _explain_projector(path: Path, header: Header, *, as_json: bool) -> None:
-    projector = describe_projector(path, header)
-    found = projectors.measure(Projector.model_validate(projector))
-    block = {"projector": projector}
-    print(json.dumps(block, indent=2) if as_json else texts.document(block).rstrip(), flush=True)
-    print(
-        f"{path.name}: put this into the entry of its model in berth.yaml, and `mmproj: {{}}` into "
-        f"inference.llamacpp of a Workspace; it takes {gib(found.weights + found.compute)} of the first GPU, and "
-        f"an image up to {found.tokens} tokens of a slot",
-        file=sys.stderr,
-    )
-
-
-def describe_projector(path: Path, header: Header) -> dict[str, Any]:
-    """Return what a model's entry has to hold of its projector.
-
-    Raises:
-        BerthError: it is of a kind that berth does not know to count.
-    """
-    kept = {key: value for key, value in header.metadata.items() if _is_shape(key)}
-    try:
-        engine.parse(kept)
-    except BerthError as error:
-        raise BerthError(f"{path}: {error}") from None
-    return {"file": path.name, "size": header.file_size, "metadata": kept}
-
-
-def _is_shape(key: str) -> bool:
-    return key == "general.architecture" or (
-        key.startswith(f"{models.PROJECTOR}.") and not key.endswith((".image_mean", ".image_std"))
     )
 
 
