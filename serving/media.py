@@ -101,6 +101,7 @@ def _decoded(text: str) -> bytes:
 
 
 def _media(content: Any) -> Iterator[Found]:
+    """Yield in the request's order, by which images are counted."""
     waiting: list[tuple[Any, str, str]] = [(content, "", "")]
     while waiting:
         value, kind, field = waiting.pop()
@@ -109,10 +110,10 @@ def _media(content: Any) -> Iterator[Found]:
                 yield Found(kind, field, value)
         elif isinstance(value, Mapping):
             image, called = value.get("type") == "image", value.get("type") == "tool_use"
-            for key, part in value.items():
+            for key, part in reversed(list(value.items())):
                 if called and key == "input" and not kind:
                     continue  # what a model gave a tool; the engine shows it as text
                 begins = not kind and (key in _IMAGES or key in _OTHERS or (image and key == "source"))
                 waiting.append((part, key if begins else kind, key))
         elif isinstance(value, list):
-            waiting += [(part, kind, field) for part in value]
+            waiting += [(part, kind, field) for part in reversed(value)]

@@ -44,7 +44,8 @@ def server(
     architecture = metadata.get("general.architecture", "")
     trained = metadata.get(f"{architecture}.context_length", _LARGEST_CONTEXT)
     pooling = metadata.get(f"{architecture}.pooling_type", 0)
-    guessed: Task = "chat" if "tokenizer.chat_template" in metadata else "completion"
+    chats = projector is not None or "tokenizer.chat_template" in metadata
+    guessed: Task = "chat" if chats else "completion"
     if pooling:
         guessed = "rerank" if pooling == _POOLING_RANK else "embedding"
     name = alias or model.stem
