@@ -24,9 +24,17 @@ _DECODED = 3
 _BODIES = 4
 """Copies of a body: its text, its JSON, the converted messages and the files."""
 
+MAX_HELD_BYTES = 8 * MAX_BODY_BYTES
+"""Of the bodies of all requests that wait in the front or are answered."""
+CHECKS = 2
+"""Large requests that the front looks at in one moment."""
+_CHECKED = 5
+"""Copies of a body while it is looked at: its JSON, its texts, and what they decode to."""
+
 
 def host_bytes(parallel: int) -> int:
-    """Return the host memory that images take at most, in as many requests at once as there are slots."""
+    """Return the host memory that images take at most: in the engine for each slot, and in the front."""
     decoding = MAX_IMAGE_PIXELS * _DECODING
     decoded = (MAX_REQUEST_PIXELS - MAX_IMAGE_PIXELS) * _DECODED
-    return parallel * (decoding + decoded + _BODIES * MAX_BODY_BYTES)
+    slot = decoding + decoded + _BODIES * MAX_BODY_BYTES
+    return parallel * slot + MAX_HELD_BYTES + CHECKS * _CHECKED * MAX_BODY_BYTES

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from berth.images import MAX_BODY_BYTES, MAX_HELD_BYTES
 from serving.refusals import Refusal
 
 if TYPE_CHECKING:
@@ -34,11 +35,20 @@ class ClientGone(Exception):
 class Bounds:
     """What a request may take."""
 
-    body_bytes: int = 32 * 2**20
+    body_bytes: int = MAX_BODY_BYTES
+    held_bytes: int = MAX_HELD_BYTES
+    """Of the bodies of all requests that are inside."""
     body_seconds: float = 60.0
     """To receive the whole body."""
     request_seconds: float = 1800.0
     """From the engine's slot to the answer's end."""
+
+
+@dataclass
+class Visit:
+    """A request while it is inside, and the bytes of its body."""
+
+    held: int = 0
 
 
 class Gate:
@@ -60,6 +70,8 @@ class Gate:
         self.draining = False
         self.active = 0
         """Requests between their first byte and the last of their answer."""
+        self.held = 0
+        """Bytes of their bodies."""
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -69,14 +81,16 @@ class Gate:
         return self.engine.ready and not self.draining
 
     @contextlib.contextmanager
-    def visit(self) -> Iterator[None]:
-        """Count a request while it is inside."""
+    def visit(self) -> Iterator[Visit]:
+        """Count a request, and its body, while it is inside."""
         self.active += 1
         self._idle.clear()
+        visit = Visit()
         try:
-            yield
+            yield visit
         finally:
             self.active -= 1
+            self.held -= visit.held
             if not self.active:
                 self._idle.set()
 
@@ -107,11 +121,11 @@ class Gate:
         self.limits.spend(key, prompt + completion)
         self.metrics.tokens(key.name, prompt, completion)
 
-    async def body(self, receive: Receive) -> bytes:
+    async def body(self, receive: Receive, visit: Visit) -> bytes:
         """Return a request's body.
 
         Raises:
-            Refusal: it is too large (413) or too slow (408).
+            Refusal: it is too large (413) or too slow (408), or those inside are too large together (503).
             ClientGone: it ended in the middle.
         """
         pieces, size = [], 0
@@ -125,12 +139,20 @@ class Gate:
                     size += len(piece)
                     if size > self.bounds.body_bytes:
                         raise Refusal(413, f"the body has more than {self.bounds.body_bytes} bytes")
+                    self._hold(len(piece), visit)
                     pieces.append(piece)
                     if not message.get("more_body"):
                         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
         except TimeoutError:
             text = f"the body did not come within {self.bounds.body_seconds:g} seconds"
             raise Refusal(408, text) from None
+
+    def _hold(self, size: int, visit: Visit) -> None:
+        if self.held + size > self.bounds.held_bytes:
+            text = f"the requests that are here have {self.held} bytes already, and no more fit"
+            raise Refusal(503, text, code="overloaded", retry_after=_RETRY_SECONDS)
+        self.held += size
+        visit.held += size
 
 
 def parse(body: bytes) -> dict[str, Any]:

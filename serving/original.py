@@ -75,10 +75,10 @@ class Original:
         arrived, status, key = monotonic(), CLIENT_CLOSED, ANONYMOUS
         tracer, scope = self._gate.tracer, request.scope
         trace = None if tracer is None else tracer.begin("POST", scope["path"], scope["headers"])
-        with self._gate.visit():
+        with self._gate.visit() as visit:
             try:
                 key = self._gate.admit(request.scope["headers"], generation=True)
-                data = parse(await self._gate.body(request.receive))
+                data = parse(await self._gate.body(request.receive, visit))
                 found = await while_connected(request.receive, self._in_time(answer(key, data)))
                 status = 200
                 return JSONResponse(found, headers=self._last())

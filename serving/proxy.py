@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from berth.images import CHECKS
 from serving import media
 from serving.counting import Counter
 from serving.gate import ClientGone, parse, while_connected
@@ -24,7 +25,7 @@ from serving.upstream import EngineGone
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-    from serving.gate import Gate, Receive
+    from serving.gate import Gate, Receive, Visit
     from serving.keys import Key
     from serving.queueing import Turn
     from serving.refusals import Api
@@ -39,6 +40,10 @@ log = logging.getLogger(__name__)
 
 _REQUEST_HEADERS = frozenset({b"content-type", b"accept", b"accept-encoding", b"traceparent", b"tracestate"})
 """Passed to the engine. Not among them: keys, and a header that would let an answer outlive its client."""
+_LARGE = 2**20
+"""Bytes of a body that is worth waiting for others to be looked at first."""
+_JSON = (b"content-type", b"application/json")
+"""What was read as JSON goes on as JSON: of a form, as `curl -d` calls it, the engine takes 8 KiB."""
 _NOT_ANSWERED = (b"connection", b"keep-alive", b"transfer-encoding", b"server", b"access-control-")
 """Not passed to the client: hop-by-hop, and the engine's CORS, which is open to every page."""
 
@@ -73,6 +78,7 @@ class Proxy:
     ) -> None:
         self._gate, self._upstream = gate, upstream
         self._names, self._strict, self._images = names, strict, images
+        self._checks = asyncio.Semaphore(CHECKS)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -84,9 +90,9 @@ class Proxy:
         if self._gate.tracer is not None:
             route = path if path in PATHS else None
             call.trace = self._gate.tracer.begin(call.method, route, call.headers)
-        with self._gate.visit():
+        with self._gate.visit() as visit:
             try:
-                await self._answer(call, receive, send)
+                await self._answer(call, visit, receive, send)
             except Refusal as refusal:
                 call.status = refusal.status
                 await refuse(refusal, call.api, send, close=self._gate.draining)
@@ -96,23 +102,24 @@ class Proxy:
             finally:
                 self._book(call)
 
-    async def _answer(self, call: Call, receive: Receive, send: Send) -> None:
+    async def _answer(self, call: Call, visit: Visit, receive: Receive, send: Send) -> None:
         route = ROUTES.get((call.method, call.path))
         if route is None:
             if call.path in PATHS:
                 raise Refusal(405, f"{call.method} is not a method of {call.path}")
             raise Refusal(404, f"there is no {call.path}")
         call.key = self._gate.admit(call.headers, generation=route.generates)
-        body = await self._gate.body(receive) if call.method == "POST" else b""
+        body = await self._gate.body(receive, visit) if call.method == "POST" else b""
         images = await self._check(body) if route.reads_json else 0
         turn = route.generates or images > 0  # decoding images takes memory, which is planned for each slot
         await while_connected(receive, self._relay(call, route, body, send, turn=turn))
 
     async def _check(self, body: bytes) -> int:
-        """Return how many images a request has, if it may be passed on."""
-        data = parse(body)
-        self._check_model(data)
-        return await media.check(data, images=self._images)
+        """Return how many images a request has, if it may be passed on; few are unfolded at once."""
+        async with self._checks if len(body) > _LARGE else contextlib.nullcontext():
+            data = parse(body)
+            self._check_model(data)
+            return await media.check(data, images=self._images)
 
     def _check_model(self, data: dict[str, Any]) -> None:
         model = data.get("model")
@@ -130,6 +137,8 @@ class Proxy:
             if call.trace is not None:
                 call.trace.event("slot")
         headers = [pair for pair in call.headers if pair[0] in _REQUEST_HEADERS]
+        if route.reads_json and body:
+            headers = [pair for pair in headers if pair[0] != b"content-type"] + [_JSON]
         if call.trace is not None:
             headers = call.trace.onward(headers)
         exchange: Exchange | None = None

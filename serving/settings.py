@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from berth import labels
+from berth.images import MAX_HELD_BYTES
 from serving import sources, standalone
 from serving.engine import Command, with_port
 from serving.gate import Bounds
@@ -166,7 +167,7 @@ def read(arguments: Sequence[str]) -> Settings:
         engine_port=engine_port,
         slots=slots,
         queue=QUEUE_PER_SLOT * slots if options.queue is None else options.queue,
-        bounds=Bounds(body_bytes=int(options.max_body * 2**20), request_seconds=options.request_seconds),
+        bounds=_bounds(int(options.max_body * 2**20), options.request_seconds),
         sha256=options.sha256,
         image=images.get(options.model),
         extras=tuple(extra.of(images.get(extra.path)) for extra in (*options.adapter, *projector)),
@@ -182,6 +183,10 @@ def read(arguments: Sequence[str]) -> Settings:
         strict_model=options.strict_model,
         ui=options.ui,
     )
+
+
+def _bounds(body_bytes: int, request_seconds: float) -> Bounds:
+    return Bounds(body_bytes, max(MAX_HELD_BYTES, body_bytes), request_seconds=request_seconds)
 
 
 def _plan(front: argparse.ArgumentParser, path: Path | None) -> dict[str, Any] | None:

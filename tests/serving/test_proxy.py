@@ -334,3 +334,39 @@ def test_what_an_answer_cost_is_measured() -> None:
     assert f"berth_inter_token_seconds_count{labels}" in text
     assert 'berth_requests_total{code="200",key="anonymous",model="m"} 1.0' in text
     assert text.endswith("llamacpp:a 1\n")
+
+
+def test_what_was_read_as_json_goes_on_as_json() -> None:
+    """The engine takes 8 KiB of a form, and that is what curl says that it sends."""
+
+    async def scenario() -> list[bytes]:
+        async with peer(head(b"Content-Length: 2"), b"{}") as (engine, upstream):
+            form = [(b"content-type", b"application/x-www-form-urlencoded")]
+            await Client(headers=form).call(_proxy(upstream))
+        return engine.requests
+
+    (request,) = asyncio.run(scenario())
+    assert b"content-type: application/json\r\n" in request
+    assert b"urlencoded" not in request
+
+
+def test_the_bodies_of_all_requests_have_a_bound() -> None:
+    async def scenario() -> None:
+        async with peer(head(b"Content-Length: 2"), b"{}") as (_, upstream):
+            proxy = _proxy(upstream, slots=1, held_bytes=250)
+            gate, body = _gate(proxy), json.dumps({"prompt": "a" * 86}).encode()
+            turn = await gate.queue.enter("other")
+            waiting = [asyncio.create_task(Client(body=body).call(proxy)) for _ in range(2)]
+            while gate.queue.waiting < 2:
+                await asyncio.sleep(0)
+            assert gate.held == 200
+            third = await Client(body=body).call(proxy)
+            assert third.status == 503
+            assert b"200 bytes already" in third.answer
+            assert third.header(b"retry-after") is not None
+            turn.end()
+            assert [(await one).status for one in waiting] == [200, 200]
+            assert gate.held == 0
+            assert (await Client(body=body).call(proxy)).status == 200
+
+    asyncio.run(scenario())
