@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from berth import catalog, choosing, fitting
+from berth import catalog, choosing, fitting, projectors
 from berth.errors import CatalogError, UnknownInstanceType, UnknownModel
 from berth.quantities import gib
 from generator import terminal
@@ -104,6 +104,13 @@ def _explain_model(model: Model, known: Catalog, as_json: bool) -> None:
         mark = "*" if quantization == model.default_quantization else " "
         size = gib(_size(model, quantization))
         print(f"   {mark} {quantization:<8} {size:>10}  {file.location or 'no published file is known'}")
+    if model.projector is not None:
+        taken = projectors.measure(model.projector)
+        print(
+            f"  images           with `mmproj: {{}}`: {gib(taken.weights + taken.compute)} more on the first "
+            f"GPU, up to {taken.tokens} tokens each"
+        )
+        print(f"                   {model.projector.location or model.projector.file}")
     print(f"  cheapest fit at {fitting.DEFAULT_PARALLEL} slots of {model.default_context} tokens")
     for cloud, choice in fitting_types.items():
         fit = choice.fit
@@ -166,9 +173,25 @@ def _preset(model: Model) -> dict[str, Any]:
             }
             for name, file in model.quantizations.items()
         },
+        "projector": _projector(model),
         "source": model.source,
         "asOf": model.as_of,
         "unit": "bytes",
+    }
+
+
+def _projector(model: Model) -> dict[str, Any] | None:
+    known = model.projector
+    if known is None:
+        return None
+    taken = projectors.measure(known)
+    return {
+        "memory": taken.weights + taken.compute,
+        "imageTokens": taken.tokens,
+        "repository": known.repository,
+        "file": known.file,
+        "revision": known.revision,
+        "sha256": known.sha256,
     }
 
 

@@ -26,6 +26,8 @@ case. `berth explain NAME` shows what it needs; `berth size NAME` its memory at 
   published one and fails beyond 0.5 %; most agree to the last digit.
 - **Context** is what the model was trained for. Where a spec gives no `contextSize`, a slot of a chat model
   gets 8,192 tokens, or all where it was trained for less; an embedding model gets its own context.
+- **Task** says *images* where the projector is known, which `inference.llamacpp.mmproj` takes
+  ([guide](../guides/images.md)).
 - **Weights** is the size of all tensors in the default quantization. The hub's column lists the quantizations
   whose file is known to be published; the others come from an image or a volume
   (`inference.llamacpp.weights`). ¹ means that the SHA-256 is known, and the download is checked against it.
@@ -120,7 +122,7 @@ def _cells(model: Model) -> tuple[str, ...]:
     return (
         f"`{model.name}`",
         f"{model.title}<br>{aliases}",
-        model.task,
+        f"{model.task}, images" if model.projector else model.task,
         _count(parameters),
         f"{model.trained_context:,}",
         f"{model.default_quantization}, {gib(layout.size)}",

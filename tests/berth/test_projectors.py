@@ -320,3 +320,14 @@ def test_the_size_of_gemmas_projector_is_that_of_its_tensors(name: str) -> None:
     vectors = layers * (9 * width + inner) + 14 * 14 * 3 * width + width + 64 * 64 * width + 3 * width
     header = 25_056
     assert known.size == 2 * matrices + 4 * vectors + header
+
+
+def test_the_size_of_qwens_projector_is_that_of_its_tensors() -> None:
+    known = catalog.load().model("qwen3.5-4b").projector
+    assert known is not None
+    width, inner, layers, text, merged = 1024, 4096, 24, 2560, 4 * 1024
+    matrices = layers * (4 * width * width + 2 * width * inner) + merged * merged + merged * text
+    patches = 2 * 16 * 16 * 3 * width
+    vectors = layers * (9 * width + inner) + 48 * 48 * width + 3 * width + merged + text
+    header = 18_112
+    assert known.size == 2 * (matrices + patches) + 4 * vectors + header

@@ -17,6 +17,7 @@ from tests.serving import tiny_models
 if TYPE_CHECKING:
     from pathlib import Path
 
+MAKE = f"PYTHONPATH={ROOT} {sys.executable} -m tests.pages.model"
 PREPARED = {
     "docs/reference/cli.md": f"""
         git init --quiet -b main; mkdir models manifests
@@ -26,8 +27,9 @@ PREPARED = {
         git add .; git commit --quiet -m first; git update-ref refs/remotes/origin/main HEAD
         echo 'cloud: azure' > berth.yaml
         for number in 1 2 3; do cp model.gguf model-0000$number-of-00003.gguf; done
-        PYTHONPATH={ROOT} {sys.executable} -m tests.pages.model model.gguf""",
-    "docs/guides/add-a-model.md": f"PYTHONPATH={ROOT} {sys.executable} -m tests.pages.model model.gguf",
+        {MAKE} model.gguf""",
+    "docs/guides/images.md": f"{MAKE} --projector mmproj.gguf",
+    "docs/guides/add-a-model.md": f"{MAKE} model.gguf",
     "docs/guides/from-kaito.md": f"cp -r {ROOT}/examples/kaito manifests",
 }
 """What stands there before a page that cannot say it itself."""
