@@ -30,6 +30,7 @@ def router(settings: Settings) -> APIRouter:
         "slots": settings.slots,
         "task": settings.command.task,
         "memory": plan.get("memory"),
+        "images": settings.takes_images,
     }
     found = APIRouter()
 

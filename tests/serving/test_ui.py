@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import browsers
-from tests.serving import fronts
+from tests.serving import fronts, tiny_projectors
 from tests.serving.processes import wait_until
 
 if TYPE_CHECKING:
@@ -100,3 +100,53 @@ def test_the_page_needs_nothing_from_elsewhere_and_a_plan_gives_the_model_its_na
     )
     assert front.post("/v1/completions", {"model": "smollm2", "prompt": "a", "max_tokens": 1})[0] == 200
     assert front.post("/v1/completions", {"model": "other", "prompt": "a", "max_tokens": 1})[0] == 404
+
+
+ATTACH = """(async () => {
+    const image = document.createElement("canvas");
+    image.width = 300;
+    image.height = 200;
+    const content = await new Promise(done => image.toBlob(done, "image/png"));
+    const chosen = new DataTransfer();
+    chosen.items.add(new File([content], "harbour.png", {type: "image/png"}));
+    document.getElementById("images").files = chosen.files;
+    document.getElementById("text").value = "What is it?";
+    document.getElementById("form").requestSubmit();
+})()"""
+SHOWN = """JSON.stringify({
+    hidden: document.getElementById("images").hidden,
+    title: document.title,
+    user: (document.querySelector(".user") || {}).textContent || "",
+    error: (document.querySelector(".error") || {}).textContent || "",
+    button: document.getElementById("send").textContent,
+    kept: document.getElementById("images").files.length,
+})"""
+
+
+def test_an_image_can_be_attached_where_the_server_takes_them(
+    engine: Engine, tmp_path: Path, browser: Browser
+) -> None:
+    text = tiny_projectors.write_text(tmp_path / "text.gguf")
+    projector = tiny_projectors.write(tmp_path / "mmproj.gguf", "gemma3")
+    arguments = ("--ui", "--mmproj", str(projector), "--context-size", "512", "--parallel", "1")
+    with fronts.running(engine, text, tmp_path, *arguments) as front:
+        seen: dict[str, Any] = {}
+
+        def shows(name: str, value: Any) -> bool:
+            seen.update(json.loads(browser.evaluate(SHOWN) or "{}"))
+            return bool(seen.get(name) == value)
+
+        browser.open(f"{front.url}/ui")
+        wait_until(lambda: shows("title", "smol") and not seen["hidden"], "the field for images", 30)
+        browser.evaluate(ATTACH)
+        wait_until(lambda: shows("user", "[harbour.png] What is it?"), "the question", 30)
+        wait_until(lambda: front.metric("berth_prompt_tokens_sum") > 64, "an answer about the image", 60)
+        wait_until(lambda: shows("button", "Send"), "the answer's end", 60)
+        assert (seen["error"], seen["kept"]) == ("", 0)
+
+
+def test_without_a_projector_no_image_can_be_attached(front: Front, browser: Browser) -> None:
+    assert json.loads(front.get("/ui/about")[1])["images"] is False
+    browser.open(f"{front.url}/ui")
+    wait_until(lambda: browser.evaluate("document.title") == "smol", "the page", 30)
+    assert browser.evaluate("document.getElementById('images').hidden") is True
