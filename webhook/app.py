@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from kube.logs import fields
 from webhook import admission, reviews, workers
+from webhook.room import Room
 from webhook.workers import Late, Workers
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ LARGEST_BODY_BYTES = 7 * 2**20
 """An API server takes objects of 3 MiB, and a review holds two of them."""
 BODY_SECONDS = 10.0
 """For a whole body to arrive; API servers themselves give up after 30."""
+ROOM_BYTES = 32 * 2**20
+"""Of larger reviews that are held at once; two of them are worked on, so more would only take memory."""
 _INLINE_BYTES = 128 * 2**10
 """Smaller reviews are read at once; a hand-over to a thread would cost more than it saves."""
 
@@ -52,6 +55,7 @@ class Admissions:
         self._metrics = metrics
         self._traffic = traffic
         self._workers = Workers()
+        self._room = Room(ROOM_BYTES)
 
     async def validate(self, request: Request) -> Response:
         """Say whether the object may be stored."""
@@ -64,22 +68,29 @@ class Admissions:
     async def _answer(self, request: Request, endpoint: str) -> Response:
         with self._traffic.request():
             try:
-                body = await _body(request)
-                began = time.perf_counter()
+                length = _length(request)
                 deadline = workers.deadline(request.query_params.get("timeout"))
-                if len(body) <= _INLINE_BYTES:
-                    review = reviews.parse(body)
-                else:
-                    review = await self._workers.run(deadline, reviews.parse, body)
-                if endpoint == "validate" and admission.plans(review, self._context()):
-                    return await self._workers.run(deadline, self._judge, review, endpoint, began)
-                return self._judge(review, endpoint, began)
+                if length <= _INLINE_BYTES:
+                    return await self._reviewed(request, endpoint, deadline)
+                async with self._room.held(length, deadline):
+                    return await self._reviewed(request, endpoint, deadline)
             except _Refused as refused:
                 return self._error(refused.status, str(refused), close=True)
             except (reviews.BadReview, Late) as told:
                 return self._error(told.status, str(told))
             except Exception as bug:  # the caller is to read 500, whatever it is
                 return self._bug(bug, endpoint, None)
+
+    async def _reviewed(self, request: Request, endpoint: str, deadline: float) -> Response:
+        body = await _body(request)
+        began = time.perf_counter()
+        if len(body) <= _INLINE_BYTES:
+            review = reviews.parse(body)
+        else:
+            review = await self._workers.run(deadline, reviews.parse, body)
+        if endpoint == "validate" and admission.plans(review, self._context()):
+            return await self._workers.run(deadline, self._judge, review, endpoint, began)
+        return self._judge(review, endpoint, began)
 
     def _judge(self, review: reviews.Request, endpoint: str, began: float) -> Response:
         try:
@@ -141,14 +152,21 @@ def create(admissions: Admissions) -> FastAPI:
     return app
 
 
-async def _body(request: Request) -> bytes:
-    """Read the body, bounded in size and time."""
+def _length(request: Request) -> int:
+    """Return how large the body is going to be at most; refuse what is no review by its head alone."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise _Refused(415, f"the content type is to be application/json, not {kind[:80]!r}")
     length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > LARGEST_BODY_BYTES:
+    if not length.isdigit():
+        return LARGEST_BODY_BYTES
+    if int(length) > LARGEST_BODY_BYTES:
         raise _Refused(413, f"a review of {length} bytes is larger than {LARGEST_BODY_BYTES}")
+    return int(length)
+
+
+async def _body(request: Request) -> bytes:
+    """Read the body, bounded in size and time."""
     parts, size = [], 0
     try:
         async with asyncio.timeout(BODY_SECONDS):

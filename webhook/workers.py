@@ -41,7 +41,7 @@ def deadline(timeout: str | None, now: float | None = None) -> float:
 
     Args:
         timeout: what the caller waits, as Go writes durations: `5s`, `500ms`.
-        now: the moment at which the review was there.
+        now: the moment at which the review began to come.
     """
     found = _DURATION.fullmatch(timeout or "")
     seconds = float(found[1]) * _SECONDS[found[2]] if found else LONGEST_SECONDS

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.webhook.asking import body, context, deployment, workspace
-from webhook import admission, app
+from webhook import admission, app, reviews
 from webhook.metrics import Metrics
 from webhook.traffic import Traffic
 
@@ -103,6 +103,45 @@ def test_whoever_waits_too_long_is_told_before_the_api_server_gives_up(
         held.go_on.set()
         for task in before:
             assert json.loads((await task).text)["response"]["allowed"] is True
+
+    _with_client(scene)
+
+
+def test_large_reviews_beyond_the_room_wait_outside_and_small_ones_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(app, "ROOM_BYTES", 1)
+    large = deployment()
+    large["metadata"]["annotations"]["example.com/note"] = "x" * 200_000
+    go_on, reading = threading.Event(), threading.Event()
+    real = reviews.parse
+
+    def parse(content: bytes) -> Request:
+        if threading.current_thread() is not threading.main_thread():
+            reading.set()
+            assert go_on.wait(20)
+        return real(content)
+
+    monkeypatch.setattr(reviews, "parse", parse)
+
+    async def scene(client: httpx.AsyncClient) -> None:
+        async def ask(document: dict[str, Any], timeout: str = "20s") -> httpx.Response:
+            return await client.post(f"/validate?timeout={timeout}", content=body(document), headers=JSON)
+
+        first = asyncio.create_task(ask(large))
+        while not reading.is_set():
+            await asyncio.sleep(0.01)
+        second = asyncio.create_task(ask(large))
+        late = await ask(large, "200ms")
+        assert (late.status_code, late.text) == (
+            503, "too many large reviews wait for an answer; try again\n",
+        )  # fmt: skip
+        assert (await ask(deployment())).json()["response"]["allowed"] is True
+        assert not first.done()
+        assert not second.done()
+        go_on.set()
+        for task in (first, second):
+            assert (await task).json()["response"]["allowed"] is True
 
     _with_client(scene)
 
