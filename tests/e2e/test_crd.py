@@ -87,6 +87,15 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         }
     },
     "arguments": {"inference": {"llamacpp": {"extraArgs": ["--threads", "8"]}}},
+    "images, as the preset's entry says": {
+        "inference": {"preset": {"name": "gemma-3-4b-it"}, "llamacpp": {"mmproj": {}}}
+    },
+    "images, bounded and with a file of one's own": {
+        "inference": {
+            "preset": {"name": "qwen3.5-4b"},
+            "llamacpp": {"mmproj": {"file": "a/mmproj.gguf", "sha256": "a" * 64, "maxImageTokens": 1024}},
+        }
+    },
 }
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -128,6 +137,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
             "ingress": {"host": "a.b"}, "httpRoute": {"parentRefs": [{"name": "g"}]},
         }}}},
         "exactly one of ingress",
+    ),
+    "images of no tokens": (
+        {"inference": {"llamacpp": {"mmproj": {"maxImageTokens": 0}}}}, "greater than or equal to 1",
+    ),
+    "a projector outside the weights": (
+        {"inference": {"llamacpp": {"mmproj": {"file": "/mmproj.gguf"}}}}, "should match",
+    ),
+    "a projector with a source of its own": (
+        {"inference": {"llamacpp": {"mmproj": {"hf": "o/m"}}}}, "unknown field",
+    ),
+    "a projector for a pod of one's own": (
+        {"inference": {"preset": None, "template": TEMPLATE, "llamacpp": {"mmproj": {}}}},
+        "mean nothing with template",
     ),
     "an adapter of unknown size": (
         {"inference": {"adapters": [{"source": {"name": "a", "image": "e/a:1"}}]}}, "its file and size",
