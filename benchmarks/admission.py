@@ -43,6 +43,10 @@ MOST_RATIO = 1.3
 """What our webhook may take of a request through the API server, of an empty one's."""
 SIZES = {"10 KiB": 10 * 2**10, "1 MiB": 2**20}
 CONNECTIONS = (1, 16, 64)
+CROWD, LARGEST = 128, 6 * 2**20
+"""Connections at once, each with an update of an object of 3 MiB: the largest that an API server takes."""
+MOST_MIB = 512
+"""A replica's limit in the manifests."""
 MOST_GROWTH_MIB = 8
 """Between the tenth part of very many requests and the last; more would be a leak."""
 SAME, CHANGED, EMPTY = "ours, the same again", "ours, changed each time", "empty, of FastAPI"
@@ -57,6 +61,7 @@ class Server:
 
     port: int
     plain: int
+    process: int
 
     @property
     def resident_mib(self) -> float:
@@ -66,6 +71,14 @@ class Server:
         found = re.search(r"^process_resident_memory_bytes (\S+)$", text, re.M)
         assert found is not None
         return float(found[1]) / 2**20
+
+    @property
+    def most_mib(self) -> float:
+        """Its memory at the worst moment."""
+        status = Path(f"/proc/{self.process}/status").read_text()
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.M)
+        assert found is not None
+        return int(found[1]) / 2**10
 
 
 def main() -> int:
@@ -94,13 +107,13 @@ def main() -> int:
                 for connections in CONNECTIONS:
                     load = Load(ports, trusted, review(length), connections, options.seconds)
                     alone.append((len(used), size, connections, run(load)))
-        memory = grows(servers[0], trusted, options.memory)
+        memory = (*grows(servers[0], trusted, options.memory), crowded(servers[1], trusted))
     text = tables(through, alone, memory, options)
     print(text)
     if options.write:
         write(text)
     slow = through is not None and any(ratio > MOST_RATIO for ratio in ratios(through))
-    return int(slow or memory[1] - memory[0] > MOST_GROWTH_MIB)
+    return int(slow or memory[1] - memory[0] > MOST_GROWTH_MIB or memory[2] > MOST_MIB)
 
 
 def start(stack: contextlib.ExitStack, place: Path) -> Server:
@@ -119,7 +132,7 @@ def start(stack: contextlib.ExitStack, place: Path) -> Server:
         if process.poll() is not None or time.monotonic() > until:
             raise SystemExit(log.read_text())
         time.sleep(0.1)
-    return Server(port, plain)
+    return Server(port, plain, process.pid)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -145,6 +158,12 @@ def grows(server: Server, trusted: ssl.SSLContext, requests: int) -> tuple[float
     early = server.resident_mib
     run(Load([server.port], trusted, body, 16, 3600, requests - requests // 10))
     return early, server.resident_mib
+
+
+def crowded(server: Server, trusted: ssl.SSLContext) -> float:
+    """Return the most memory that a crowd of the largest reviews took."""
+    run(Load([server.port], trusted, review(LARGEST), CROWD, 3600, 2 * CROWD))
+    return server.most_mib
 
 
 def through_the_api_server(
@@ -278,7 +297,7 @@ Row = tuple[int, str, int, Figures]
 def tables(
     through: dict[str, list[float]] | None,
     alone: list[Row],
-    memory: tuple[float, float],
+    memory: tuple[float, float, float],
     options: argparse.Namespace,
 ) -> str:
     """Return the figures as Markdown."""
@@ -307,11 +326,12 @@ def tables(
         lines.append(
             f"| {replicas} | {size} | {connections} | {figures.per_second:,.0f} | {_percentiles(figures)} |"
         )
-    early, late = memory
+    early, late, most = memory
     lines += [
         "",
         f"Memory of a replica: {early:.0f} MiB after {options.memory // 10:,} requests of 10 KiB, "
-        f"{late:.0f} MiB after {options.memory:,}.",
+        f"{late:.0f} MiB after {options.memory:,}; at most {most:.0f} MiB while {CROWD} connections send "
+        f"reviews of {LARGEST // 2**20} MiB each.",
     ]
     return "\n".join(lines)
 
