@@ -94,6 +94,7 @@ class Leader:
             if working.done():
                 await working
                 return True
+            await renewing  # a bug there is no lost lease
             return False
         finally:
             for task in (working, renewing):

@@ -178,3 +178,34 @@ def test_a_leader_that_hears_nothing_stops_before_its_lease_ends() -> None:
 def test_times_that_leave_no_room_are_refused() -> None:
     with pytest.raises(ValueError, match="retry < renew < duration"):
         Leader(cast("Client", None), namespace="n", name="l", identity="w", duration_s=10, renew_s=10)
+
+
+def test_a_bug_in_renewing_is_raised_and_not_taken_for_a_lost_lease() -> None:
+    class Broken(Flaky):
+        async def replace(self, _: Any, body: dict[str, Any]) -> dict[str, Any]:
+            raise KeyError("spec")
+
+    async def run() -> None:
+        ended = asyncio.Event()
+
+        async def work() -> None:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.set()
+
+        network = Broken(Shelf(), random.Random(1), bad=False)
+        leader = Leader(
+            cast("Client", network), namespace="n", name="l", identity="w",
+            duration_s=DURATION_S, renew_s=RENEW_S, retry_s=RETRY_S,
+        )  # fmt: skip
+        with pytest.raises(KeyError):
+            await leader.run(work)
+        assert ended.is_set()
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_a_lease_of_any_length_leaves_room_to_renew_it() -> None:
+    for duration_s in (0.5, 3, 15, 600):
+        Leader(cast("Client", None), namespace="n", name="l", identity="w", duration_s=duration_s)
