@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
 
 import pytest
 
-from berth.images import MAX_IMAGE_PIXELS, MAX_RATIO
+from berth.images import (
+    MAX_BODY_BYTES,
+    MAX_HELD_BYTES,
+    MAX_IMAGE_PIXELS,
+    MAX_IMAGES,
+    MAX_RATIO,
+    MAX_REQUEST_PIXELS,
+)
 from serving.pictures import BadPicture, Picture, look
 from tests.serving import pngs
 
@@ -116,3 +124,16 @@ def test_data_in_several_chunks_are_one_stream() -> None:
     pieces = b"".join(pngs.chunk(b"IDAT", data[at : at + 3]) for at in range(0, len(data), 3))
     begin, end = whole.index(b"IDAT") - 4, whole.index(b"IEND") - 4
     assert look(whole[:begin] + pieces + whole[end:]).height == 9
+
+
+def test_the_guide_tells_the_bounds() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "images.md").read_text(encoding="utf-8")
+    for bound in (
+        f"| images of a request | {MAX_IMAGES} |",
+        f"| pixels of one image | {MAX_IMAGE_PIXELS:,} ({SIDE} × {SIDE})",
+        f"| pixels of all images of a request | {MAX_REQUEST_PIXELS:,} |",
+        f"the long side at most {MAX_RATIO} times",
+        f"| a request's body | {MAX_BODY_BYTES // 2**20} MiB,",
+        f"| the bodies of all requests in a pod | {MAX_HELD_BYTES // 2**20} MiB ",
+    ):
+        assert bound in guide

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
+from serving import settings
 from serving.weights import commands
 
 if TYPE_CHECKING:
@@ -18,15 +19,17 @@ FOLDERS = (ROOT / "manifests" / "examples", ROOT / "tests" / "golden")
 
 
 def rendered(program: list[str]) -> Iterator[list[str]]:
-    """The arguments of every rendered init container that runs this program."""
+    """The arguments of every rendered container that runs this program."""
     for path in (path for folder in FOLDERS for path in folder.rglob("*.yaml")):
         for document in yaml.load_all(path.read_text("utf-8"), Loader=yaml.CSafeLoader):
             if not isinstance(document, dict) or document.get("kind") not in ("Deployment", "StatefulSet"):
                 continue
             pod = document["spec"]["template"]["spec"]
-            for container in pod.get("initContainers", []):
-                if container["command"][: len(program)] == program:
-                    yield container["command"][len(program) :]
+            for container in (*pod.get("initContainers", []), *pod["containers"]):
+                # Where a pod names no command, its image's own begins the line.
+                line = container.get("command", ["python", "-m", "serving"]) + container.get("args", [])
+                if line[: len(program)] == program:
+                    yield line[len(program) :]
 
 
 def test_every_download_is_understood() -> None:
@@ -36,6 +39,25 @@ def test_every_download_is_understood() -> None:
         assert given.to == Path("/models")
         assert given.repository.count("/") == 1
         assert given.size > 0
+    assert [(given.mmproj, len(given.mmproj_sha256)) for given in found if given.mmproj] == [
+        ("mmproj-model-f16.gguf", 64)
+    ]
+
+
+def test_the_front_is_told_of_every_file_that_the_engine_loads() -> None:
+    seen = set()
+    for arguments in rendered(["python", "-m", "serving", "--host"]):
+        at = arguments.index("--")
+        own, engine = settings.parser().parse_args(["--host", *arguments[:at]]), arguments[at + 1 :]
+        assert str(own.model) == engine[engine.index("--model") + 1]
+        loaded = [engine[engine.index("--mmproj") + 1]] if "--mmproj" in engine else []
+        assert [str(own.mmproj.path)] == loaded if own.mmproj else not loaded
+        adapters = engine[engine.index("--lora-scaled") + 1] if "--lora-scaled" in engine else ""
+        assert [str(one.path) for one in own.adapter] == [
+            one.rpartition(":")[0] for one in adapters.split(",") if one
+        ]
+        seen |= {bool(loaded), bool(adapters) and "adapters"}
+    assert seen == {True, False, "adapters"}
 
 
 def test_every_check_of_a_volume_is_understood() -> None:
@@ -50,7 +72,8 @@ def test_every_check_of_a_volume_is_understood() -> None:
 def test_the_copy_program_is_put_where_it_is_run() -> None:
     places = list(rendered(["python", "-m", "serving", "tools"]))
     copies = list(rendered(["/berth/copy"]))
-    assert places == [["--to", "/berth/copy"]] * len(copies)
+    assert places == [["--to", "/berth/copy"]] * len(places)
+    assert 0 < len(places) <= len(copies)  # a projector of another folder is copied by a container of its own
     for option, folder, *sources in copies:
         assert (option, folder.split("/")[1]) == ("--to", "berth-weights")
         assert all(source.startswith("/") and source.endswith(".gguf") for source in sources)
