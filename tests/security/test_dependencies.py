@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -90,6 +92,14 @@ def test_a_workflow_has_no_more_rights_than_it_says(workflow: Path) -> None:
             # What others write (titles, branches) must not become part of a script.
             assert "${{ github.event" not in step.get("run", "")
             assert "${{ github.head_ref" not in step.get("run", "")
+
+
+def test_workflows_stand_a_security_audit_also_the_one_that_a_fleet_gets() -> None:
+    places = [ROOT / ".github", ROOT / "generator/data/fleet/.github"]
+    command = [Path(sys.executable).with_name("zizmor"), "--offline", "--no-progress", *places]
+    audit = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+    assert "No findings to report" in audit.stdout + audit.stderr
 
 
 def test_every_list_is_audited() -> None:
