@@ -174,9 +174,11 @@ class Leader:
         held, self._renewed_at = self._renewed_at, None
         if held is None:
             return
-        with contextlib.suppress(KubeError, TimeoutError):
+        try:
             async with asyncio.timeout(3):
                 lease = await self._client.get(LEASES, self._name, self._namespace)
                 spec = lease.get("spec") or {}
                 if spec.get("holderIdentity") == self._identity:
                     await self._client.replace(LEASES, {**lease, "spec": {**spec, "holderIdentity": ""}})
+        except (KubeError, TimeoutError) as error:
+            log.info("the lease was not handed back, so the next leader waits for its end: %s", error)

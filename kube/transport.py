@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from kube.errors import TimedOut, Unreachable, from_answer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
 REREAD_SECONDS = 60.0
@@ -121,8 +124,10 @@ class Transport:
             if time.monotonic() - self._read_at < REREAD_AGAIN_SECONDS:
                 return False
             self._read_at = time.monotonic()
-            with contextlib.suppress(ValueError, OSError, KeyError):
+            try:
                 await self._api.auth.reauthenticate()
+            except (ValueError, OSError, KeyError) as error:
+                log.warning("the credentials cannot be read again; those before stay in use: %s", error)
             return True
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from berth.errors import BerthError
 from kube import resources
 from kube.client import Client
 from kube.leases import Leader
@@ -119,5 +120,6 @@ class Cluster:
             try:
                 await job()
             except Exception as problem:  # a replica serves on whatever happens beside it
-                log.error("%s ended: %s: %s", what, type(problem).__name__, problem)
+                bug = None if isinstance(problem, BerthError) else problem
+                log.error("%s ended: %s: %s", what, type(problem).__name__, problem, exc_info=bug)
             await asyncio.sleep(_AGAIN_SECONDS)

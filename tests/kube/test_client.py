@@ -14,6 +14,7 @@ from kube.resources import NODE_CLAIMS, NODES, WORKSPACES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 ONE = "/api/v1/nodes/one"
 NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "one"}}
@@ -151,6 +152,47 @@ def test_a_refused_call_leaves_open_streams_alone(play: Callable[..., Any]) -> N
             await events.aclose()
 
     asyncio.run(run())
+
+
+async def _only_the_second_token(exchange: Any) -> None:
+    taken = exchange.headers["authorization"] == "Bearer second"
+    await exchange.answer(200 if taken else 401, NODE if taken else {"reason": "Unauthorized"})
+
+
+def test_a_token_that_changed_is_read_again_when_the_old_one_is_refused(
+    play: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kube.transport.REREAD_AGAIN_SECONDS", 0.0)
+
+    async def run() -> None:
+        async with play() as (script, client):
+            script.on(f"GET {ONE}", _only_the_second_token)
+            config = tmp_path / "kubeconfig"
+            config.write_text(config.read_text().replace("first", "second"))
+            assert await client.get(NODES, "one") == NODE
+            assert await client.get(NODES, "one") == NODE
+            assert len(script.requests) == 3
+
+    asyncio.run(run())
+
+
+def test_credentials_that_cannot_be_read_again_are_told_and_the_refusal_stands(
+    play: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("kube.transport.REREAD_AGAIN_SECONDS", 0.0)
+
+    async def run() -> None:
+        async with play() as (script, client):
+            script.on(f"GET {ONE}", _only_the_second_token)
+            (tmp_path / "kubeconfig").unlink()
+            with pytest.raises(errors.Unauthorized):
+                await client.get(NODES, "one")
+
+    asyncio.run(run())
+    assert "the credentials cannot be read again" in caplog.text
 
 
 def test_a_list_is_read_page_by_page(play: Callable[..., Any]) -> None:
