@@ -96,7 +96,7 @@ def test_a_workflow_has_no_more_rights_than_it_says(workflow: Path) -> None:
 
 def test_workflows_stand_a_security_audit_also_the_one_that_a_fleet_gets() -> None:
     places = [ROOT / ".github", ROOT / "generator/data/fleet/.github"]
-    command = [Path(sys.executable).with_name("zizmor"), "--offline", "--no-progress", *places]
+    command: list[str | Path] = [Path(sys.executable).with_name("zizmor"), "--offline", *places]
     audit = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert audit.returncode == 0, audit.stdout + audit.stderr
     assert "No findings to report" in audit.stdout + audit.stderr
