@@ -11,13 +11,14 @@ import base64
 import binascii
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kube import resources
 from kube.errors import AlreadyExists, Conflict, KubeError, NotFound
 from kube.logs import fields
+from kube.objects import notes_of
 from webhook.certificates import authority, record, rotation
 from webhook.certificates.authority import BadCertificate, Certificate
 from webhook.certificates.follower import BUNDLE, LEAF, MANAGER, REPLICA_LABEL, REPORT_SECONDS
@@ -41,6 +42,23 @@ _FORGET_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
+class Configured:
+    """The webhook configurations, and whom they trust."""
+
+    objects: tuple[tuple[Resource, dict[str, Any]], ...]
+    trusted: tuple[tuple[Certificate, ...], ...]
+    """By each of their entries."""
+
+    def entries(self) -> tuple[tuple[rotation.Authority, ...], ...]:
+        """Return whom each entry trusts, as decisions need it."""
+        return tuple(tuple(record.facts(one) for one in entry) for entry in self.trusted)
+
+    def authorities(self) -> dict[str, Certificate]:
+        """Return every authority that is trusted, by its fingerprint."""
+        return {one.fingerprint: one for entry in self.trusted for one in entry if one.is_authority}
+
+
+@dataclass(frozen=True)
 class Seen:
     """What was read for one step."""
 
@@ -48,8 +66,7 @@ class Seen:
     record: Record | None
     remembered: Record | None
     secret: dict[str, Any] | None
-    configurations: tuple[tuple[Resource, dict[str, Any]], ...] = ()
-    published: dict[str, Certificate] = field(default_factory=dict)
+    configured: Configured
 
 
 @dataclass
@@ -127,7 +144,8 @@ class Keeper:
         except NotFound:
             secret = None
         content = self._read(secret)
-        configurations, entries, published = await self._configurations()
+        configured = await self._configured()
+        entries = configured.entries()
         replicas = await self._replicas()
         stored = content.stored() if content else None
         everywhere = stored is not None and all(
@@ -135,7 +153,7 @@ class Keeper:
         )
         leaf = stored.leaf.id if stored and stored.leaf else None
         switched = everywhere and leaf is not None and all(one.leaf == leaf for one in replicas)
-        annotations = ((secret or {}).get("metadata") or {}).get("annotations") or {}
+        notes = notes_of(secret or {})
         observed = rotation.Observed(
             stored=stored,
             remembered=self._last_good.record.stored() if self._last_good.record else None,
@@ -143,10 +161,10 @@ class Keeper:
             replicas=replicas,
             published_s=self._published.seconds(stored.ids if stored and everywhere else None),
             switched_s=self._switched.seconds((leaf, stored.ids) if stored and switched else None),
-            requested=annotations.get(REQUESTED) != annotations.get(HANDLED),
+            requested=notes.get(REQUESTED) != notes.get(HANDLED),
             names=frozenset(self._settings.names),
         )
-        return Seen(observed, content, self._last_good.record, secret, configurations, published)
+        return Seen(observed, content, self._last_good.record, secret, configured)
 
     def _read(self, secret: dict[str, Any] | None) -> Record | None:
         if secret is None:
@@ -160,14 +178,9 @@ class Keeper:
         self._metrics.signs(found.signer.certificate)
         return found
 
-    async def _configurations(
-        self,
-    ) -> tuple[
-        tuple[tuple[Resource, dict[str, Any]], ...],
-        tuple[tuple[rotation.Authority, ...], ...],
-        dict[str, Certificate],
-    ]:
-        found, entries, certificates = [], [], {}
+    async def _configured(self) -> Configured:
+        found: list[tuple[Resource, dict[str, Any]]] = []
+        trusted: list[tuple[Certificate, ...]] = []
         for resource in CONFIGURATIONS:
             try:
                 configuration = await self._client.get(resource, self._settings.name)
@@ -175,10 +188,8 @@ class Keeper:
                 continue
             found.append((resource, configuration))
             for webhook in configuration.get("webhooks") or []:
-                trusted = _trusted((webhook.get("clientConfig") or {}).get("caBundle") or "")
-                entries.append(tuple(record.facts(one) for one in trusted))
-                certificates.update({one.fingerprint: one for one in trusted if one.is_authority})
-        return tuple(found), tuple(entries), certificates
+                trusted.append(_trusted((webhook.get("clientConfig") or {}).get("caBundle") or ""))
+        return Configured(tuple(found), tuple(trusted))
 
     async def _replicas(self) -> tuple[rotation.Replica, ...]:
         """The living: by our own clock, since when a report has not changed."""
@@ -222,7 +233,7 @@ class Keeper:
         now = datetime.now(UTC)
         settings = self._settings
         if isinstance(step, rotation.NewAuthority):
-            known = dict(seen.published)
+            known = seen.configured.authorities()
             for content in (seen.remembered, seen.record):
                 known.update({one.fingerprint: one for one in content.bundle} if content else {})
             source = {"stored": seen.record, "remembered": seen.remembered, None: None}[step.leaf]
@@ -275,7 +286,7 @@ class Keeper:
     async def _publish(self, seen: Seen) -> None:
         assert seen.record is not None  # published is what is stored
         bundle = base64.b64encode(authority.bundle_text(seen.record.bundle).encode()).decode()
-        for resource, configuration in seen.configurations:
+        for resource, configuration in seen.configured.objects:
             names = [webhook["name"] for webhook in configuration.get("webhooks") or []]
             body = {
                 "apiVersion": f"{resource.group}/{resource.version}",
