@@ -136,8 +136,9 @@ def _given(same: _Same, settings: Settings) -> tuple[list[int], list[int], Batch
     batch = Batch(settings, numbers.causal)
     placement = place(numbers.layers, settings.gpus, settings.tensor_split)
     weights = list(_weights(same, placement))
-    for device in range(settings.gpus or 1):
-        # nothing says which layers an adapter changes, so each GPU has room for all of it
+    for device in range(settings.gpus + 1):
+        # nothing says what an adapter changes, so each GPU has room for all of it, and the host too: there
+        # lies what changes the token embedding, with a copy on the first GPU while it computes
         weights[device] += sum(settings.adapters)
     return weights, _cache(same.layout, batch, placement), batch
 

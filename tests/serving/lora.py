@@ -15,12 +15,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+EMBEDDING = "token_embd.weight"
+
+
 def tensors(model: Path, rank: int, adapted: Callable[[str], bool]) -> list[Tensor]:
     """Both matrices for each of a model's matrices that is adapted."""
     found = []
     for tensor in header(model).tensors:
         if len(tensor.shape) > 1 and adapted(tensor.name):
             width, height, *experts = tensor.shape
+            if tensor.name == EMBEDDING:
+                # looked up and not multiplied with, so that the first of both is the long one
+                found += [
+                    Tensor(f"{tensor.name}.lora_a", (rank, height), "F32"),
+                    Tensor(f"{tensor.name}.lora_b", (rank, width), "F32"),
+                ]
+                continue
             found += [
                 Tensor(f"{tensor.name}.lora_a", (width, rank, *experts), "F32"),
                 Tensor(f"{tensor.name}.lora_b", (rank, height, *experts), "F32"),

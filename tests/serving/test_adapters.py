@@ -14,7 +14,7 @@ from berth import argv, plans
 from berth.engine import layouts
 from berth.engine.memory import Settings, footprint
 from serving import standalone
-from tests.serving import fronts, lora
+from tests.serving import fronts, lora, tiny_projectors
 from tests.serving.processes import end, free_port, wait_until
 from tests.serving.test_engine_flags import get, sizes
 
@@ -42,11 +42,11 @@ def attention(name: str) -> bool:
 @pytest.fixture
 def loaded(
     engine: Engine, model_file: Path, tmp_path: Path, start_worker: Callable[..., Node]
-) -> Iterator[Callable[[Sequence[Path], int], str]]:
+) -> Iterator[Callable[..., str]]:
     """Load the model on RPC servers that stand in for GPUs, answer once, and return the engine's log."""
     with contextlib.ExitStack() as stack:
 
-        def run(files: Sequence[Path], gpus: int) -> str:
+        def run(files: Sequence[Path], gpus: int, model: Path = model_file) -> str:
             nodes = [start_worker(f"127.0.0.{2 + index}") for index in range(gpus)]
             for node in nodes:
                 wait_until(lambda node=node: node.healthy, "a healthy worker")  # type: ignore[misc]
@@ -55,7 +55,7 @@ def loaded(
                 parallel=PARALLEL, gpus=gpus, gpu_layers=31, tensor_split=(1,) * gpus if gpus > 1 else (),
                 extra_args=("-lv", "4"),
             )  # fmt: skip
-            command = argv.llama_server(server, str(model_file), [node.endpoint for node in nodes])
+            command = argv.llama_server(server, str(model), [node.endpoint for node in nodes])
             command += ["--lora-scaled", ",".join(f"{file}:1" for file in files)]
             port = free_port()
             command[command.index("--port") + 1] = str(port)
@@ -96,7 +96,7 @@ def planned(model_file: Path, adapters: tuple[int, ...], gpus: int) -> plans.Mem
 def test_on_one_gpu_adapters_take_what_is_planned(
     model_file: Path,
     tmp_path: Path,
-    loaded: Callable[[Sequence[Path], int], str],
+    loaded: Callable[..., str],
     adapted: Callable[[str], bool],
     ranks: tuple[int, ...],
 ) -> None:
@@ -118,7 +118,7 @@ def test_on_one_gpu_adapters_take_what_is_planned(
 
 
 def test_on_two_gpus_no_adapter_takes_more_than_is_planned(
-    model_file: Path, tmp_path: Path, loaded: Callable[[Sequence[Path], int], str]
+    model_file: Path, tmp_path: Path, loaded: Callable[..., str]
 ) -> None:
     made = lora.tensors(model_file, 16, layers)
     file = lora.write(tmp_path / "a.gguf", model_file, made)
@@ -130,6 +130,20 @@ def test_on_two_gpus_no_adapter_takes_more_than_is_planned(
         size,
         size,
     ]
+
+
+def test_an_adapter_of_the_embedding_lies_on_the_host_and_is_counted_there(
+    tmp_path: Path, loaded: Callable[..., str]
+) -> None:
+    model = tiny_projectors.write_text(tmp_path / "untied.gguf")
+    made = lora.tensors(model, 64, lambda name: name == lora.EMBEDDING)
+    file = lora.write(tmp_path / "embedding.gguf", model, made)
+    text = loaded([file], 1, model)
+    (line,) = [line for line in text.splitlines() if "LoRA buffer size" in line]
+    assert "CPU" in line
+    assert sizes(line, "LoRA buffer size") == pytest.approx(sum(one.size for one in made) / MIB, abs=0.006)
+    size = file.stat().st_size
+    assert planned(model, (size,), 1).host.weights - planned(model, (), 1).host.weights == size
 
 
 def last_compute(log: str) -> float:
