@@ -194,3 +194,18 @@ def test_an_engine_that_dies_over_an_image_is_told_and_started_again(
         assert (status, told["error"]["code"]) == (502, "engine_gone")
         wait_until(lambda: front.engine_pid not in (None, first) and front.ready(), "the next engine", 60)
         assert front.post("/v1/chat/completions", asked)[0] == 200
+
+
+SHAPES = [(1, 1), (1, 100), (100, 1), (40, 4000), (4000, 40), (4096, 4096)]
+
+
+@pytest.mark.parametrize("name", tiny_projectors.KINDS)
+def test_no_shape_that_is_taken_harms_an_engine(engine: Engine, tmp_path: Path, name: str) -> None:
+    text = tiny_projectors.write_text(tmp_path / "text.gguf")
+    projector = tiny_projectors.write(tmp_path / "mmproj.gguf", name)
+    arguments = ("--mmproj", str(projector), "--context-size", "8192", "--parallel", "1")
+    with fronts.running(engine, text, tmp_path, *arguments) as front:
+        for width, height in SHAPES:
+            asked = {"messages": openai_parts(pngs.png(width, height)), "max_tokens": 1}
+            assert front.post("/v1/chat/completions", asked)[0] == 200, (width, height)
+        assert front.metric("berth_engine_restarts") == 0
