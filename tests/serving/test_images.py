@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import signal
@@ -13,8 +14,10 @@ import anthropic
 import openai
 import pytest
 
+from berth import argv, plans
+from generator.charts import weights
 from tests.serving import fronts, pngs, tiny_projectors
-from tests.serving.processes import wait_until
+from tests.serving.processes import free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -209,3 +212,40 @@ def test_no_shape_that_is_taken_harms_an_engine(engine: Engine, tmp_path: Path, 
             asked = {"messages": openai_parts(pngs.png(width, height)), "max_tokens": 1}
             assert front.post("/v1/chat/completions", asked)[0] == 200, (width, height)
         assert front.metric("berth_engine_restarts") == 0
+
+
+def as_a_pod(pair: tuple[Path, Path], sha256: str | None = None) -> list[str]:
+    """What charts write of a plan, but for the places of files."""
+    text, projector = pair
+    size, digest = projector.stat().st_size, hashlib.sha256(projector.read_bytes()).hexdigest()
+    planned = plans.Projector(
+        file=str(projector), size=size, sha256=sha256 or digest, pinned=True, image_tokens=66,
+        batch_tokens=1024,
+    )  # fmt: skip
+    server = plans.Server(
+        model="smol", alias="smol", quantization="F16", context_size=1024, parallel=1, gpu_layers=0, gpus=1,
+        mmproj=planned,
+    )  # fmt: skip
+    command = argv.llama_server(server, str(text))
+    command[command.index("--port") + 1] = str(free_port())
+    return [*weights.projector_arguments(planned), "--", *command]
+
+
+def test_a_pods_command_serves_images_with_a_pinned_projector(
+    engine: Engine, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with fronts.running(engine, pair[0], tmp_path, *as_a_pod(pair)) as front:
+        asked = {"messages": openai_parts(PNG), "max_tokens": 1}
+        assert front.post("/v1/chat/completions", asked)[0] == 200
+        assert "projector: Pinned" in front.log
+        assert (
+            'berth_projector{model="smol",state="Pinned"} 1.0' in front.get("/metrics", front.metrics_port)[1]
+        )
+
+
+def test_a_pod_serves_nothing_with_another_projector(
+    engine: Engine, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with fronts.running(engine, pair[0], tmp_path, *as_a_pod(pair, "0" * 64), wait=False) as front:
+        assert front.process.wait(60) == 65
+        assert "mmproj.gguf is not what was promised" in front.log
