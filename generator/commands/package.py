@@ -44,6 +44,10 @@ def command(
         str | None,
         typer.Option(metavar="PATH", help="Of the first file in the image; by default the preset's."),
     ] = None,
+    mmproj: Annotated[
+        Path | None,
+        typer.Option("--mmproj", metavar="FILE", help="The model's projector for images; it lies beside it."),
+    ] = None,
     platform: Annotated[
         list[str] | None,
         typer.Option(metavar="OS/ARCH", help="Repeatable; by default linux/amd64 and linux/arm64."),
@@ -74,6 +78,7 @@ def command(
             preset=preset,
             quantization=quantization,
             path=path,
+            mmproj=mmproj,
             platforms=tuple(platform or images.PLATFORMS),
             plain_http=plain_http or None,
         )
@@ -98,6 +103,8 @@ def _usage(packed: Packed) -> str:
             f"size: {size}}}"
         )
     fields = f"        image: {packed.reference}\n        file: {file}"
+    if packed.projector:
+        fields += f"\n      mmproj:\n        file: {packed.projector}"
     return f"{told}\nIn a Workspace:\n\n  inference:\n    llamacpp:\n      weights:\n{fields}"
 
 

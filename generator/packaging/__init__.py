@@ -39,6 +39,8 @@ class Packed:
     reference: str
     subject: Subject
     image: Image
+    projector: str | None = None
+    """Path of the model's projector in it."""
 
     def to_json(self) -> dict[str, Any]:
         """The document of `--format json`."""
@@ -64,6 +66,7 @@ def package(
     preset: str | None = None,
     quantization: str | None = None,
     path: str | None = None,
+    mmproj: Path | None = None,
     platforms: Sequence[str] = images.PLATFORMS,
     plain_http: bool | None = None,
 ) -> Packed:
@@ -74,11 +77,13 @@ def package(
     """
     send = _target(to, plain_http)
     subject = subjects.read(file, preset=preset, quantization=quantization, path=path)
-    progress.begin("reading", sum(part.size for part in subject.parts))
-    layers = [images.layer(part, progress.advance) for part in subject.parts]
+    projector = None if mmproj is None else subjects.projector(mmproj, subject.parts[0].path)
+    parts = subject.parts if projector is None else (*subject.parts, projector)
+    progress.begin("reading", sum(part.size for part in parts))
+    layers = [images.layer(part, progress.advance) for part in parts]
     subject = subjects.must_match(subject, layers[0].sha256)
     image = images.image(subject, layers, platforms)
-    return Packed(send(image, progress), subject, image)
+    return Packed(send(image, progress), subject, image, projector.path if projector else None)
 
 
 class _Send(Protocol):

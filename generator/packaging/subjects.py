@@ -11,6 +11,7 @@ from berth.engine import gguf
 from berth.errors import InvalidGguf
 from berth.plans import Weights
 from berth.spec import formats
+from generator import projectors
 from generator.charts import weights as supplies
 from generator.packaging.errors import PackagingError
 
@@ -107,6 +108,21 @@ def read(
         adapter=metadata.get("general.type") == "adapter",
         certain=preset is not None,
     )
+
+
+def projector(file: Path, model: str) -> Part:
+    """Return the part of an image that lets the model in it take images; it lies beside the model.
+
+    Args:
+        file: the projector's GGUF file.
+        model: path of the model in the image.
+
+    Raises:
+        BerthError: it is no projector, or one that no plan counts.
+    """
+    projectors.describe(file, _header(file))
+    inside = _inside(str(PurePosixPath(model).parent / file.name))
+    return Part(file, inside, file.stat().st_size)
 
 
 _SOURCES = ("general.source.url", "general.repo_url", "general.url", "general.source.repo_url")
