@@ -11,6 +11,7 @@ from berth import catalog, fleet, images, plans, projectors, sizing, workspaces
 from berth.entries import InvalidEntry
 from berth.errors import NoFit
 from berth.fleet import Fleet
+from berth.quantities import gib
 from tests.berth.test_workspace_rules import document
 
 if TYPE_CHECKING:
@@ -158,10 +159,12 @@ def test_the_file_is_pinned_as_the_source_of_the_weights_pins_it(
 
 def test_the_plan_explains_what_images_take_and_whence_they_come() -> None:
     plan = planned({})
-    assert "compute 0.08 GiB, projector 0.91 GiB, CUDA" in plan.explanation[0]
+    taken = memory(plan).gpus[0].projector
+    assert taken is not None
+    assert f", projector {gib(taken)}, CUDA" in plan.explanation[0]
     assert plan.explanation[-1] == (
-        "images: mmproj-model-f16.gguf from the same place, 0.91 GiB on the first GPU for up to 258 tokens "
-        "each, pinned by digest"
+        f"images: mmproj-model-f16.gguf from the same place, {gib(taken)} on the first GPU for up to 258 "
+        "tokens each, pinned by digest"
     )
     assert "Unpinned" in planned({"file": "mine.gguf"}).explanation[-1]
 
