@@ -46,7 +46,7 @@ def _measure(metadata: str, size: int, max_image_tokens: int | None, flash_atten
     memory = found.memory(size, max_image_tokens, flash_attention=flash_attention)
     return Images(
         memory.weights,
-        memory.compute,
+        memory.compute + memory.pool,
         memory.host,
         tokens=found.image_tokens(max_image_tokens),
         at_once=found.whole_image(max_image_tokens),

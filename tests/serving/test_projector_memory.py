@@ -92,3 +92,19 @@ def test_the_host_holds_what_is_planned_beside_a_gpu(engine: Engine, tmp_path: P
     largest = projector.memory(0, bound(projector))
     assert compute <= largest.compute <= HIGHEST * compute
     assert host <= largest.host <= HIGHEST * host
+
+
+@pytest.mark.parametrize(("kind", "low"), [("pixtral", 8), ("gemma4v", 70), ("qwen3vl_merger", 30)])
+def test_no_picture_has_more_tokens_than_are_planned(
+    engine: Engine, tmp_path: Path, kind: str, low: int
+) -> None:
+    """Long and narrow pictures exceed a low bound: the engine rounds their short side up to a token."""
+    sizes = [(10, 1000), (20, 2000), (7, 700), (30, 1500), (50, 3000), (15, 1500), (1, 100)]
+    with images.serving(engine, tmp_path, kind, "--image-max-tokens", str(low)) as server:
+        without = server.ask([])["usage"]["prompt_tokens"]
+        found = {
+            (width, height): server.ask([tiny_projectors.picture(width, height)])["usage"]["prompt_tokens"]
+            for width, height in [*sizes, *((height, width) for width, height in sizes)]
+        }
+    most = max(found.values()) - without
+    assert low + 2 < most <= planned(kind).image_tokens(low)

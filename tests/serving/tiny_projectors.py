@@ -29,7 +29,7 @@ SILU = {"clip.use_gelu": False, "clip.use_silu": True}
 SPECIAL = (
     "\n", "\n\n", "<fake_token_around_image>", "<global-img>", "<start_of_image>", "<end_of_image>",
     "<|vision_start|>", "<|vision_end|>", "[IMG_END]", "<img>", "</img>", "<|image>", "<image|>",
-    "<|im_start|>", "<|im_end|>",
+    "<|im_start|>", "<|im_end|>", "<|media_start|>", "<|media_end|>",
 )  # fmt: skip
 """What the engine writes around images, so that it finds them among the text model's words."""
 _NORMAL, _UNKNOWN, _CONTROL, _BYTE = 1, 2, 3, 6

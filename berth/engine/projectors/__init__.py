@@ -6,13 +6,13 @@ replayed as those of text models are (`berth.engine.replay`), layer by layer.
 
 What CUDA does otherwise than the devices that this is compared with, after the engine's source:
 
-* Its fused attention knows heads of 40, 64, 72, 80, 96, 112, 128 and 256 numbers and larger
-  ones, which every known model's are. For others the step would run on the host, with copies there and back.
+* Its fused attention knows heads of 40, 64, 72, 80, 96, 112, 128 and 256 numbers, which every known model's
+  are (Gemma 3 and Qwen 3 have 72). For others the step would run on the host, with copies there and back.
 * Every step of these graphs has a kernel, so that the host holds only what the engine writes itself: pixels,
   positions, masks.
-* Keys and values of fused attention are 16 bits wide in the graph already; CUDA's own pool holds the operands
-  of matrix products, as for text (`berth.engine.overhead`), and is counted there.
-* Buffers are aligned to 128 bytes instead of 32: some kilobytes, which `memory` adds.
+* The projector computes beside the text model with a pool and a workspace of its own
+  (`berth.engine.projectors.cuda`); the context of the process is the text model's.
+* Buffers are aligned to 128 bytes instead of 32, and rows of 8-bit weights are filled up: `memory` adds that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from berth.engine.projectors import kinds, tiles
+from berth.engine.projectors import cuda, kinds, tiles
 from berth.engine.projectors.encoder import Encoder
 from berth.engine.projectors.numbers import Numbers, read
 from berth.engine.projectors.sizes import BATCH_TOKENS, Grid, Kind, batches, grids, widest
@@ -68,6 +68,8 @@ class ProjectorMemory:
     weights: int
     compute: int
     host: int
+    pool: int = 0
+    """Of CUDA, beside the buffers that the engine tells; estimated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +119,10 @@ class Projector:
         Raises:
             InvalidSettings: the engine would not take the bound.
         """
-        compute, host = _compute(self, self._most(max_tokens), gpus > 0, flash_attention)
+        compute, host, pool = _compute(self, self._most(max_tokens), gpus > 0, flash_attention)
         tensors = _TENSORS_A_LAYER * self.numbers.layers + _TENSORS
         more = _CUDA_ALIGNMENT - _ALIGNMENT + _ROW_PADDING if gpus else 0
-        return ProjectorMemory(size + more * tensors, compute, host)
+        return ProjectorMemory(size + more * tensors, compute, host, pool if gpus else 0)
 
     def _most(self, max_tokens: int | None) -> int:
         if max_tokens is None:
@@ -167,15 +169,17 @@ def parse(metadata: Mapping[str, Any]) -> Projector:
 
 
 @lru_cache(maxsize=1_024)
-def _compute(projector: Projector, most: int, gpu: bool, flash: bool) -> tuple[int, int]:
+def _compute(projector: Projector, most: int, gpu: bool, flash: bool) -> tuple[int, int, int]:
+    """The most of the buffers on the GPU and on the host, and of CUDA's pool."""
     kind, numbers = projector.kind, projector.numbers
     found = [
-        buffers(projector, grid, images, gpu=gpu, flash_attention=flash)
+        _measured(projector, grid, images, gpu, flash)
         for images, tokens in batches(kind, numbers, most)
         for grid in widest(kind, numbers, tokens)
         if images == 1 or images * kind.tokens(numbers, grid) <= BATCH_TOKENS
     ]
-    return max(compute for compute, _ in found), max(host for _, host in found)
+    compute, host, pool = map(max, zip(*found, strict=True))
+    return compute, host, pool
 
 
 def buffers(
@@ -185,10 +189,15 @@ def buffers(
 
     Without a GPU the first is the host's, and the second is empty.
     """
-    build = Encoder(projector.numbers, *grid, images, flash=flash_attention)
+    return _measured(projector, grid, images, gpu, flash_attention)[:2]
+
+
+def _measured(projector: Projector, grid: Grid, images: int, gpu: bool, flash: bool) -> tuple[int, int, int]:
+    build = Encoder(projector.numbers, *grid, images, flash=flash)
     try:
         build.expand(projector.kind.build(build))
     except (ArithmeticError, IndexError, ValueError) as error:
         raise InvalidGguf(f"the numbers of this {projector.numbers.kind} do not fit each other") from error
+    pool = cuda.pool(build.graph.nodes)
     sizes, _ = buffer_sizes(build.graph, [_ALIGNMENT] * (1 + gpu))
-    return sizes[0], sizes[1] if gpu else 0
+    return sizes[0], sizes[1] if gpu else 0, pool

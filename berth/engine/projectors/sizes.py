@@ -1,8 +1,8 @@
 """The images that a projector computes at most: in patches, in tokens, and how many of them at once.
 
-The engine scales a picture to whole tokens within a bound, but never below one token a side, so that a long
-and narrow one becomes more than the bound: how much more follows from the longest that a server takes
-(`berth.images.MAX_RATIO`).
+The engine scales a picture to whole tokens within a bound, but never below one token a side, and what is too
+small up to more than a least: so a long and narrow one becomes more than a low bound. How much more follows
+from the longest that a server takes (`berth.images.MAX_RATIO`).
 """
 
 from __future__ import annotations
@@ -69,15 +69,23 @@ def grids(kind: Kind, numbers: Numbers, most: int) -> tuple[Grid, ...]:
     if not kind.most:
         side = numbers.image // numbers.patch
         return ((side, side),)
-    merge = numbers.merge
-    cells = {(max(1, isqrt(most // ratio)), isqrt(most * ratio)) for ratio in range(1, MAX_RATIO + 1)}
-    cells |= {
-        (across, most // across)
+    # as it comes, each side rounded to tokens; where the bound is exceeded, scaled down and rounded down
+    cells = {
+        (across, min(most // across, MAX_RATIO * across + MAX_RATIO // 2))
         for across in range(1, isqrt(most) + 1)
-        if most <= MAX_RATIO * across * across
     }
+    if most < MAX_RATIO:
+        cells.add((1, isqrt(MAX_RATIO * most)))
+    # below the type's least: scaled up and rounded up, which may be more than the bound
+    least = kind.least
+    cells |= {
+        (across + 1, least // across + 1)
+        for across in range(1, isqrt(least) + 1)
+        if least <= MAX_RATIO * across**2
+    }
+    cells.add((isqrt(least // MAX_RATIO) + 1, isqrt(MAX_RATIO * least) + 1))
     both = cells | {(down, across) for across, down in cells}
-    return tuple(sorted((across * merge, down * merge) for across, down in both))
+    return tuple(sorted((across * numbers.merge, down * numbers.merge) for across, down in both))
 
 
 def widest(kind: Kind, numbers: Numbers, most: int) -> tuple[Grid, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from berth.engine import projectors
+from berth.engine.projectors import cuda
 from berth.errors import BerthError, InvalidGguf, InvalidSettings, UnknownProjector
 
 GEMMA3: dict[str, Any] = {
@@ -71,3 +72,49 @@ def test_the_host_holds_what_the_engine_writes() -> None:
     memory = projectors.parse(GEMMA3).memory(0)
     assert memory.host == pixels
     assert projectors.parse(GEMMA3).memory(0, gpus=0).host == 0
+
+
+def test_cuda_takes_a_pool_of_its_own_for_the_dearest_step() -> None:
+    memory = projectors.parse(GEMMA3).memory(0)
+    partial_results = 4 * (64 * 64) * 1152 * 4
+    assert memory.pool - cuda.WORKSPACE == -(-partial_results // 2**21) * 2**21
+    assert projectors.parse(GEMMA3).memory(0, gpus=0).pool == 0
+
+
+def test_without_fused_attention_the_dearest_step_is_a_product() -> None:
+    memory = projectors.parse(GEMMA3).memory(0, flash_attention=False)
+    patches, narrow, wide = 64 * 64, 1152, 4304
+    operands = 2 * (patches * (narrow + wide) + narrow * wide)
+    assert memory.pool - cuda.WORKSPACE == -(-operands // 2**21) * 2**21
+
+
+@pytest.mark.parametrize(
+    ("bound", "tokens"),
+    [
+        pytest.param(None, 1023 + 340, id="rows of three tokens have most marks"),
+        pytest.param(400, 400 + 199, id="rows of two tokens, as no image is longer"),
+        pytest.param(100, 100 + 99, id="rows of one token"),
+        pytest.param(8, 29 + 28, id="a low bound does not hold for the longest image"),
+    ],
+)
+def test_a_long_image_has_most_marks(bound: int | None, tokens: int) -> None:
+    pixtral = {
+        **GEMMA3,
+        "clip.projector_type": "pixtral",
+        "clip.vision.image_size": 1540,
+        "clip.vision.spatial_merge_size": 2,
+    }
+    assert projectors.parse(pixtral).image_tokens(bound) == tokens + 2
+
+
+def test_a_bound_below_the_types_own_least_is_refused() -> None:
+    gemma4 = projectors.parse({**GEMMA3, "clip.projector_type": "gemma4v"})
+    assert gemma4.memory(0, 70).compute < gemma4.memory(0, 140).compute < gemma4.memory(0).compute
+    with pytest.raises(InvalidSettings, match="gemma4v needs 70 or more"):
+        gemma4.memory(0, 69)
+
+
+@pytest.mark.parametrize(("text", "whole"), [(3840, 1120), (2560, 0), (1536, 0)])
+def test_only_the_larger_gemma_4_read_an_image_in_one_piece(text: int, whole: int) -> None:
+    metadata = {**GEMMA3, "clip.projector_type": "gemma4v", "clip.vision.projection_dim": text}
+    assert projectors.parse(metadata).whole_image() == whole
