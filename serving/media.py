@@ -83,9 +83,10 @@ def _look(texts: Sequence[str]) -> None:
             cost += pictures.look(_decoded(text)).cost
         except BadPicture as problem:
             raise Refusal(400, f"image {number} of {len(texts)} {problem}", code="bad_image") from None
-    if cost > MAX_REQUEST_PIXELS:
-        text = f"the images have {cost} pixels together; at most {MAX_REQUEST_PIXELS} are taken"
-        raise Refusal(400, f"{text}: make them smaller or send fewer", code="bad_image")
+        if cost > MAX_REQUEST_PIXELS:
+            text = f"{number} of {len(texts)} images have {cost} pixels together"
+            fix = f"at most {MAX_REQUEST_PIXELS} are taken: make them smaller or send fewer"
+            raise Refusal(400, f"{text}; {fix}", code="bad_image")
 
 
 def _decoded(text: str) -> bytes:

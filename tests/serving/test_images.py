@@ -154,6 +154,37 @@ def test_an_image_that_only_the_decoder_finds_broken_is_refused_and_harms_nobody
     assert front.metric("berth_engine_restarts") == 0
 
 
+def test_a_text_that_stands_for_images_that_are_not_there_harms_nobody(front: Front) -> None:
+    marker = json.loads(front.get("/props")[1])["media_marker"]
+    asked = openai_parts(PNG)
+    asked[0]["content"][0]["text"] = f"{marker} and {marker}"
+    status, _ = front.post("/v1/chat/completions", {"messages": asked, "max_tokens": 1})
+    assert status == 400
+    status, _ = front.post("/completion", {"prompt": marker, "n_predict": 1})
+    assert status == 200
+    prompt = {"prompt_string": marker, "multimodal_data": [pngs.url(PNG).partition(",")[2]]}
+    assert front.post("/completion", {"prompt": prompt, "n_predict": 1})[0] == 200
+    many = {**prompt, "prompt_string": marker * 3}
+    assert front.post("/completion", {"prompt": many, "n_predict": 1})[0] == 400
+    assert front.metric("berth_engine_restarts") == 0
+
+
+def test_sounds_are_refused_in_every_form(front: Front) -> None:
+    sound = {"type": "input_audio", "input_audio": {"data": pngs.url(PNG).partition(",")[2], "format": "wav"}}
+    asked = {"messages": [{"role": "user", "content": [sound]}]}
+    status, answer = front.post("/v1/chat/completions", asked)
+    assert (status, answer["error"]["code"]) == (400, "images_only")
+    form = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+        b"RIFF\x24\0\0\0WAVE\r\n--x--\r\n"
+    )
+    kind = {"content-type": "multipart/form-data; boundary=x"}
+    status, text = front.request("POST", "/v1/audio/transcriptions", form, kind)
+    assert status >= 400
+    assert "audio" in text
+    assert front.ready()
+
+
 def test_more_images_than_a_slot_holds_are_refused(front: Front) -> None:
     many = openai_parts(*[PNG] * 16) + openai_parts(PNG)
     status, answer = front.post("/v1/chat/completions", {"messages": many})

@@ -53,6 +53,7 @@ def forms(address: str) -> dict[str, dict[str, Any]]:
             {"type": "tool_result", "tool_use_id": "a", "content": [{"type": "image", "source": source}]}
         ),
         "a prompt with its media": {"prompt": {"prompt_string": "x", "multimodal_data": [address]}},
+        "a content to embed": {"content": [{"prompt_string": "x", "multimodal_data": [address]}]},
         "one of several prompts": {"prompt": ["a", {"prompt_string": "x", "multimodal_data": [address]}]},
     }
 
@@ -141,8 +142,8 @@ def test_a_request_may_have_sixteen_images() -> None:
 def test_all_images_of_a_request_have_a_bound_together() -> None:
     large = picture(pngs.png(4096, 4096, depth=1, colour=0))
     assert check(user(large, large)) == 2
-    with pytest.raises(Refusal, match="33554632 pixels together; at most 33554432"):
-        check(user(large, large, picture(PNG)))
+    with pytest.raises(Refusal, match="3 of 4 images have 33554632 pixels together; at most 33554432"):
+        check(user(large, large, picture(PNG), picture(pngs.GIF)))
 
 
 def test_a_field_that_is_an_object_hides_no_image() -> None:
