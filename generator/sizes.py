@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from berth import catalog, models
+from berth import catalog, models, projectors
 from berth.engine import gguf, memory
-from berth.errors import BerthError, InvalidGguf
+from berth.entries import Projector
+from berth.errors import BerthError, InvalidGguf, InvalidSettings
 from berth.quantities import gib
+from generator import projectors as described
 from generator import terminal
 
 if TYPE_CHECKING:
     from berth.engine.layouts import Layout
+    from berth.engine.settings import Images
     from berth.plans import Memory
 
 
@@ -35,6 +38,8 @@ class Asked:
     kv_unified: bool
     gpus: int
     gpu: str | None
+    mmproj: str | None = None
+    image_max_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ def size(asked: Asked) -> Sized:
     name, quantization, layout, default_context, embeds = _subject(asked)
     per_slot = default_context
     trained = memory.trained_context(layout)
+    images = _images(asked)
     ubatch = asked.ubatch or 512
     # llama-server lowers the batch of an embedding model to the physical one.
     batch = ubatch if embeds else asked.batch or 2048
@@ -73,7 +79,12 @@ def size(asked: Asked) -> Sized:
         batch=batch,
         embeddings=embeds,
         gpus=asked.gpus,
+        images=images,
     )
+    if images is not None and images.at_once > min(batch, ubatch):
+        raise InvalidSettings(
+            f"an image's {images.at_once} tokens are computed at once; raise batch and ubatch"
+        )
     warnings = list(memory.check_settings(layout, settings))
     slot = settings.context if settings.kv_unified else settings.context // settings.parallel
     if slot > trained:
@@ -82,9 +93,32 @@ def size(asked: Asked) -> Sized:
     return Sized(name, quantization, settings, figures, asked.gpu is not None, tuple(warnings))
 
 
+def _images(asked: Asked) -> Images | None:
+    """What images take with the preset's own projector, or with that of a file."""
+    if asked.mmproj is None:
+        if asked.image_max_tokens is not None:
+            raise BerthError("--image-max-tokens means nothing without --mmproj")
+        return None
+    known = None
+    if asked.mmproj.lower().endswith(".gguf"):
+        path = Path(asked.mmproj)
+        known = Projector.model_validate(described.describe(path, header(path)))
+    elif asked.mmproj != PRESETS_OWN:
+        raise BerthError(f"--mmproj {asked.mmproj} is neither a .gguf file nor the word {PRESETS_OWN}")
+    elif not _is_file(asked.model):
+        known = catalog.load().model(asked.model).projector
+    if known is None:
+        raise BerthError(f"nothing says what images take with {asked.model}; name the projector's file")
+    return projectors.measure(known, asked.image_max_tokens, flash_attention=asked.flash_attention)
+
+
+def _is_file(model: str) -> bool:
+    return Path(model).suffix.lower() == ".gguf" or Path(model).is_file()
+
+
 def _subject(asked: Asked) -> tuple[str, str, Layout, int, bool]:
     path = Path(asked.model)
-    if path.suffix.lower() == ".gguf" or path.is_file():
+    if _is_file(asked.model):
         if asked.quantization is not None:
             raise BerthError("a GGUF file has its quantization already; leave out --quantization")
         model = models.from_header(path.stem, *(header(part) for part in parts(path)))
@@ -124,6 +158,8 @@ def header(path: Path) -> gguf.Header:
             raise InvalidGguf(f"{path}: {error}") from None
 
 
+PRESETS_OWN = "preset"
+"""What `--mmproj` says instead of a file."""
 _PART = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf")
 _EMBEDS = ("embedding", "rerank")
 
@@ -170,15 +206,18 @@ def show(sized: Sized) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
     cuda = ("CUDA (estimated)",) if sized.with_overhead else ()
-    for column in ("Weights", "KV cache", "Compute", *cuda, "Total"):
+    seeing = ("Projector",) if settings.images is not None else ()
+    for column in ("Weights", "KV cache", "Compute", *seeing, *cuda, "Total"):
         table.add_column(column, justify="right")
     for index, gpu in enumerate(sized.memory.gpus):
         extra = (gpu.overhead,) if sized.with_overhead else ()
-        amounts = (gpu.weights, gpu.kv_cache, gpu.compute, *extra, gpu.total)
+        beside = (gpu.projector or 0,) if seeing else ()
+        amounts = (gpu.weights, gpu.kv_cache, gpu.compute, *beside, *extra, gpu.total)
         table.add_row(f"GPU {index}", *map(gib, amounts))
     host = sized.memory.host
     none = ("",) if sized.with_overhead else ()
-    table.add_row("host", gib(host.weights), gib(host.kv_cache), gib(host.compute), *none, gib(host.total))
+    amounts = (host.weights, host.kv_cache, host.compute, *((host.projector or 0,) if seeing else ()))
+    table.add_row("host", *map(gib, amounts), *none, gib(host.total))
     console.print(table)
     if not sized.with_overhead:
         console.print("These are the engine's own buffers; --gpu A10 adds what CUDA takes.", style="dim")

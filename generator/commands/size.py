@@ -49,6 +49,17 @@ def command(
         str | None,
         typer.Option(metavar="MODEL", help="Add what CUDA takes on this GPU: A10, V100, … See `berth skus`."),
     ] = None,
+    mmproj: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.gguf|preset",
+            help="Add what images take, with this projector or with the preset's own.",
+        ),
+    ] = None,
+    image_max_tokens: Annotated[
+        int | None,
+        typer.Option(metavar="TOKENS", min=1, help="Of one image; by default the projector's own."),
+    ] = None,
     format: Annotated[
         Format, typer.Option("--format", "-f", help="How to write the figures.")
     ] = Format.table,
@@ -78,6 +89,8 @@ def command(
         kv_unified=kv_unified is Switch.on,
         gpus=gpus,
         gpu=gpu,
+        mmproj=mmproj,
+        image_max_tokens=image_max_tokens,
     )
     sized = sizes.size(asked)
     for warning in sized.warnings:
