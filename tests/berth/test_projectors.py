@@ -325,12 +325,18 @@ def test_the_size_of_gemmas_projector_is_that_of_its_tensors(name: str) -> None:
     assert known.size == 2 * matrices + 4 * vectors + header
 
 
-def test_the_size_of_qwens_projector_is_that_of_its_tensors() -> None:
-    known = catalog.load().model("qwen3.5-4b").projector
+@pytest.mark.parametrize(
+    ("name", "width", "inner", "layers", "text", "header"),
+    [("qwen3.5-4b", 1024, 4096, 24, 2560, 18_112), ("qwen3.5-9b", 1152, 4304, 27, 4096, 20_096)],
+    ids=["4B", "9B"],
+)
+def test_the_size_of_qwens_projector_is_that_of_its_tensors(
+    name: str, width: int, inner: int, layers: int, text: int, header: int
+) -> None:
+    known = catalog.load().model(name).projector
     assert known is not None
-    width, inner, layers, text, merged = 1024, 4096, 24, 2560, 4 * 1024
+    merged = 4 * width
     matrices = layers * (4 * width * width + 2 * width * inner) + merged * merged + merged * text
     patches = 2 * 16 * 16 * 3 * width
     vectors = layers * (9 * width + inner) + 48 * 48 * width + 3 * width + merged + text
-    header = 18_112
     assert known.size == 2 * (matrices + patches) + 4 * vectors + header
