@@ -50,6 +50,7 @@ def _measure(metadata: str, size: int, max_image_tokens: int | None, flash_atten
         memory.host,
         tokens=found.image_tokens(max_image_tokens),
         at_once=found.whole_image(max_image_tokens),
+        request=found.request_bytes(max_image_tokens),
     )
 
 
@@ -59,7 +60,7 @@ def counted(workspace: Workspace, demand: Demand) -> Demand:
     if asked is None or known is None:
         return demand
     found = measure(known, asked.get("maxImageTokens"), flash_attention=demand.flash_attention)
-    host = found.host + images.host_bytes(demand.parallel)
+    host = found.host + demand.parallel * found.request + images.host_bytes(demand.parallel)
     return fitting.with_images(demand, found._replace(host=host))
 
 

@@ -28,6 +28,8 @@ class Images(NamedTuple):
     """Of a slot's context, for the largest image."""
     at_once: int = 0
     """Tokens that the text model must be able to compute at once; 0 where it reads images in parts."""
+    request: int = 0
+    """Of the host's memory for the images of each request that is read at once, scaled for the projector."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.serving import tiny_projectors
@@ -16,7 +17,6 @@ from tests.serving.processes import end, free_port, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from tests.serving.conftest import Engine
 
@@ -56,6 +56,12 @@ class Server:
         """End it as a pod ends, so that it tells what it freed."""
         self.process.terminate()
         self.process.wait(ANSWER_SECONDS)
+
+    @property
+    def peak(self) -> int:
+        """The most bytes of memory that it had at one time."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
     @property
     def buffers(self) -> dict[str, str]:

@@ -6,12 +6,15 @@ their size in its log. Each type has a small encoder with all that the real ones
 
 from __future__ import annotations
 
+import contextlib
+import urllib.error
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from berth.engine import projectors
 from berth.engine.projectors.sizes import Grid, batches, widest
+from berth.images import MAX_IMAGES, host_bytes
 from tests.serving import images, tiny_projectors
 
 if TYPE_CHECKING:
@@ -108,3 +111,23 @@ def test_no_picture_has_more_tokens_than_are_planned(
         }
     most = max(found.values()) - without
     assert low + 2 < most <= planned(kind).image_tokens(low)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"), [("qwen3vl_merger", (1440, 1440)), ("internvl", (1400, 1400)), ("gemma3", (8, 8))]
+)
+def test_a_requests_images_take_no_more_of_the_host(
+    engine: Engine, tmp_path: Path, kind: str, size: tuple[int, int]
+) -> None:
+    """The most that a request may carry, twice, so that what a first one leaves behind counts too."""
+    projector = planned(kind)
+    pictures = [tiny_projectors.picture(*size)] * MAX_IMAGES
+    with images.serving(engine, tmp_path, kind, "--cache-ram", "0", gpu=True) as server:
+        server.ask([])
+        before = server.peak
+        for _ in range(2):
+            with contextlib.suppress(urllib.error.HTTPError):  # too long for the slot, which is seen late
+                server.ask(pictures)
+        taken = server.peak - before
+    planned_bytes = projector.memory(0).host + projector.request_bytes() + host_bytes(1)
+    assert projector.request_bytes() / 4 < taken <= planned_bytes

@@ -22,11 +22,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from berth.engine.projectors import cuda, kinds, tiles
-from berth.engine.projectors.encoder import Encoder
+from berth.engine.projectors.encoder import COLOURS, Encoder
 from berth.engine.projectors.numbers import Numbers, read
 from berth.engine.projectors.sizes import BATCH_TOKENS, Grid, Kind, batches, grids, widest
 from berth.engine.scheduler import buffer_sizes
 from berth.errors import InvalidGguf, InvalidSettings, UnknownProjector
+from berth.images import MAX_IMAGES, MAX_REQUEST_PIXELS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +57,10 @@ KINDS: dict[str, Kind] = {
 KNOWN = tuple(sorted(KINDS))
 
 _ALIGNMENT, _CUDA_ALIGNMENT = 32, 128
+_COPIES = 3
+"""Of scaled images: as they are made, in the request's parts, and in its task, with what a heap wastes."""
+_ROUNDED_UP = 9
+"""Eighths of their own pixels that images have after their sides were rounded to whole tokens."""
 _TENSORS_A_LAYER, _TENSORS = 20, 64
 _ROW_PADDING = 544
 """CUDA's of a tensor of 8 bits, whose rows it fills up to 512 numbers."""
@@ -104,6 +109,21 @@ class Projector:
         if not kind.whole(numbers):
             return 0
         return max(kind.tokens(numbers, grid) for grid in grids(kind, numbers, self._most(max_tokens)))
+
+    def request_bytes(self, max_tokens: int | None = None) -> int:
+        """Bytes of host memory for the images of one request, between being decoded and being computed.
+
+        The engine scales all of them before it looks at the first, as numbers of four bytes, and copies them
+        on the way; it does so also for a request that it then refuses as too long.
+        """
+        kind, numbers = self.kind, self.numbers
+        area = numbers.patch**2
+        largest = max(across * down for across, down in grids(kind, numbers, self._most(max_tokens))) * area
+        pixels = MAX_IMAGES * kind.pieces(numbers) * largest
+        if self.dynamic:
+            least = MAX_IMAGES * 4 * kind.least * numbers.merge**2 * area
+            pixels = min(pixels, MAX_REQUEST_PIXELS * _ROUNDED_UP // 8 + least)
+        return pixels * COLOURS * 4 * _COPIES
 
     def memory(
         self, size: int, max_tokens: int | None = None, *, gpus: int = 1, flash_attention: bool = True

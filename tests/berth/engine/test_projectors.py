@@ -118,3 +118,9 @@ def test_a_bound_below_the_types_own_least_is_refused() -> None:
 def test_only_the_larger_gemma_4_read_an_image_in_one_piece(text: int, whole: int) -> None:
     metadata = {**GEMMA3, "clip.projector_type": "gemma4v", "clip.vision.projection_dim": text}
     assert projectors.parse(metadata).whole_image() == whole
+
+
+def test_the_images_of_a_request_lie_scaled_in_the_hosts_memory() -> None:
+    assert projectors.parse(GEMMA3).request_bytes() == 16 * 896 * 896 * 3 * 4 * 3
+    gemma4 = projectors.parse({**GEMMA3, "clip.projector_type": "gemma4v"})
+    assert gemma4.request_bytes(280) < gemma4.request_bytes(560) < gemma4.request_bytes()
