@@ -7,6 +7,8 @@ import zlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from berth.images import (
     MAX_BODY_BYTES,
@@ -137,3 +139,23 @@ def test_the_guide_tells_the_bounds() -> None:
         f"| the bodies of all requests in a pod | {MAX_HELD_BYTES // 2**20} MiB ",
     ):
         assert bound in guide
+
+
+GOOD = (
+    pngs.png(9, 7), pngs.png(9, 7, depth=16, colour=6, interlaced=True), pngs.png(9, 7, depth=4, colour=3),
+    pngs.JPEG, pngs.PROGRESSIVE,
+)  # fmt: skip
+
+
+@given(content=st.sampled_from(GOOD), changes=st.lists(st.tuples(st.integers(0, 700), st.binary(max_size=9))))
+def test_whatever_is_done_to_an_image_it_is_taken_within_the_bounds_or_refused(
+    content: bytes, changes: list[tuple[int, bytes]]
+) -> None:
+    for at, some in changes:
+        content = content[:at] + some + content[at + len(some) :]
+    try:
+        found = look(content)
+    except BadPicture:
+        return
+    assert 0 < found.width * found.height <= found.cost <= MAX_IMAGE_PIXELS
+    assert max(found.width, found.height) <= MAX_RATIO * min(found.width, found.height)
