@@ -9,7 +9,8 @@ What CUDA does otherwise than the devices that this is compared with, after the 
 * Its fused attention knows heads of 40, 64, 72, 80, 96, 112, 128 and 256 numbers, which every known model's
   are (Gemma 3 and Qwen 3 have 72). For others the step would run on the host, with copies there and back.
 * Every step of these graphs has a kernel, so that the host holds only what the engine writes itself: pixels,
-  positions, masks.
+  positions, masks. One has none: where Pixtral merges patches, that step and its result are the host's, and
+  `memory` counts it there and on the GPU.
 * The projector computes beside the text model with a pool and a workspace of its own
   (`berth.engine.projectors.cuda`); the context of the process is the text model's.
 * Buffers are aligned to 128 bytes instead of 32, and rows of 8-bit weights are filled up: `memory` adds that.
@@ -21,7 +22,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from berth.engine.projectors import cuda, kinds, tiles
+from berth.engine.projectors import kinds, tiles
+from berth.engine.projectors.cuda import pool_of
 from berth.engine.projectors.encoder import COLOURS, Encoder
 from berth.engine.projectors.numbers import Numbers, read
 from berth.engine.projectors.sizes import BATCH_TOKENS, Grid, Kind, batches, grids, widest
@@ -193,9 +195,10 @@ def _compute(projector: Projector, most: int, gpu: bool, flash: bool) -> tuple[i
     """The most of the buffers on the GPU and on the host, and of CUDA's pool."""
     kind, numbers = projector.kind, projector.numbers
     found = [
-        _measured(projector, grid, images, gpu, flash)
+        _measured(projector, grid, images, gpu, flash, cuda=cuda)
         for images, tokens in batches(kind, numbers, most)
         for grid in widest(kind, numbers, tokens)
+        for cuda in ((False, True) if gpu else (False,))
         if images == 1 or images * kind.tokens(numbers, grid) <= BATCH_TOKENS
     ]
     compute, host, pool = map(max, zip(*found, strict=True))
@@ -212,12 +215,14 @@ def buffers(
     return _measured(projector, grid, images, gpu, flash_attention)[:2]
 
 
-def _measured(projector: Projector, grid: Grid, images: int, gpu: bool, flash: bool) -> tuple[int, int, int]:
-    build = Encoder(projector.numbers, *grid, images, flash=flash)
+def _measured(
+    projector: Projector, grid: Grid, images: int, gpu: bool, flash: bool, *, cuda: bool = False
+) -> tuple[int, int, int]:
+    build = Encoder(projector.numbers, *grid, images, flash=flash, cuda=cuda)
     try:
         build.expand(projector.kind.build(build))
     except (ArithmeticError, IndexError, ValueError) as error:
         raise InvalidGguf(f"the numbers of this {projector.numbers.kind} do not fit each other") from error
-    pool = cuda.pool(build.graph.nodes)
+    pool = pool_of(build.graph.nodes)
     sizes, _ = buffer_sizes(build.graph, [_ALIGNMENT] * (1 + gpu))
     return sizes[0], sizes[1] if gpu else 0, pool

@@ -26,7 +26,7 @@ _STEP = 2 * 1024**2
 """In which the pool grows."""
 
 
-def pool(nodes: Iterable[Node]) -> int:
+def pool_of(nodes: Iterable[Node]) -> int:
     """The pool and the workspace for the dearest step of a graph, in bytes."""
     largest = 0
     for node in nodes:

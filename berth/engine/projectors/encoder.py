@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from berth.engine.projectors.numbers import Numbers
 
-GPU = 0
+GPU, HOST = 0, 1
 COLOURS = 3
 Norm = Literal["rms_norm", "norm"]
 
@@ -26,14 +26,16 @@ class Encoder:
     """One graph under construction: a batch of images of one size."""
 
     def __init__(
-        self, numbers: Numbers, across: int, down: int, images: int = 1, *, flash: bool = True
-    ) -> None:
+        self, numbers: Numbers, across: int, down: int, images: int = 1, *, flash: bool = True,
+        cuda: bool = False,
+    ) -> None:  # fmt: skip
         self.numbers = numbers
         self.across, self.down = across, down
         """Patches of an image."""
         self.patches = across * down
         self.images = images
         self.flash = flash
+        self.cuda = cuda
         self.graph = Graph()
         self.expand = self.graph.expand
 
@@ -54,6 +56,12 @@ class Encoder:
         """An input, which lies on the host."""
         node = g.leaf(kind, *lengths)
         node.input = True
+        return node
+
+    def on_host(self, node: Node) -> Node:
+        """A step that CUDA has no kernel for, which other devices have."""
+        if self.cuda:
+            node.device = HOST
         return node
 
     # the image

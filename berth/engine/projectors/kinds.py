@@ -64,7 +64,7 @@ def pixtral(build: Encoder) -> Node:
         value = g.cont(g.permute(value, 2, 0, 1, 3))
         kernel = g.view(value, (merge, merge, value.ne[2]), (0, 0))
         shape = (merge * merge * numbers.width, build.across // merge, build.down // merge, 1)
-        value = g.fresh("im2col", shape, [kernel, value])
+        value = build.on_host(g.fresh("im2col", shape, [kernel, value]))
         value = build.product(g.reshape(value, shape[0], shape[1] * shape[2]), numbers.width)
     value = build.network(value, numbers.text, numbers.text)
     columns, rows = build.across // merge, build.down // merge

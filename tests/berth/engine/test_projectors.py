@@ -21,6 +21,12 @@ GEMMA3: dict[str, Any] = {
     "clip.vision.attention.head_count": 16,
     "clip.vision.projection_dim": 2560,
 }
+PIXTRAL = {
+    **GEMMA3,
+    "clip.projector_type": "pixtral",
+    "clip.vision.image_size": 1540,
+    "clip.vision.spatial_merge_size": 2,
+}
 
 
 @pytest.mark.parametrize(
@@ -98,13 +104,14 @@ def test_without_fused_attention_the_dearest_step_is_a_product() -> None:
     ],
 )
 def test_a_long_image_has_most_marks(bound: int | None, tokens: int) -> None:
-    pixtral = {
-        **GEMMA3,
-        "clip.projector_type": "pixtral",
-        "clip.vision.image_size": 1540,
-        "clip.vision.spatial_merge_size": 2,
-    }
-    assert projectors.parse(pixtral).image_tokens(bound) == tokens + 2
+    assert projectors.parse(PIXTRAL).image_tokens(bound) == tokens + 2
+
+
+def test_where_pixtral_merges_patches_cudas_host_holds_them() -> None:
+    projector = projectors.parse(PIXTRAL)
+    patches = 4 * 1024 * 1152 * 4
+    assert projectors.buffers(projector, (64, 64))[1] == 896 * 896 * 3 * 4
+    assert 2 * patches <= projector.memory(0).host <= 2.1 * patches
 
 
 def test_a_bound_below_the_types_own_least_is_refused() -> None:
