@@ -7,6 +7,40 @@ from typing import Annotated
 
 import typer
 
+
+def preset_names(incomplete: str) -> list[str]:
+    """Offer presets to the shell's completion; where none matches, the shell offers files."""
+    from berth import catalog
+
+    return _beginning(catalog.load().model_names, incomplete)
+
+
+def catalogue_names(incomplete: str) -> list[str]:
+    """Offer presets and instance types."""
+    from berth import catalog
+
+    known = catalog.load()
+    return _beginning((*known.model_names, *sorted(known.instance_types)), incomplete)
+
+
+def quantization_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Offer the quantizations of the preset that stands in the line already."""
+    from berth import catalog
+    from berth.errors import UnknownModel
+
+    # An option that still waits for its value leaves the arguments unread.
+    given = [context.params.get("model"), *context.args]
+    try:
+        model = catalog.load().model(next((one for one in given if one), ""))
+    except UnknownModel:
+        return []
+    return _beginning(tuple(model.quantizations), incomplete)
+
+
+def _beginning(names: tuple[str, ...], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
 Paths = Annotated[
     list[str],
     typer.Argument(metavar="PATH...", help="Files, folders, or - for standard input.", show_default=False),

@@ -6,11 +6,19 @@ from typing import Annotated
 
 import typer
 
+from generator import options
 from generator.commands.size import Format
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A preset, an instance type, or a GGUF file.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A preset, an instance type, or a GGUF file.",
+            autocompletion=options.catalogue_names,
+        ),
+    ],
     format: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = Format.table,
 ) -> None:
     """Explain one preset or instance type: facts, sources, and what it fits on.

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from generator import options
+
 
 class Format(StrEnum):
     """How the figures are written."""
@@ -23,9 +25,23 @@ class Switch(StrEnum):
 
 
 def command(
-    model: Annotated[str, typer.Argument(metavar="MODEL|FILE.gguf", help="A preset's name, or a GGUF file.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|FILE.gguf",
+            help="A preset's name, or a GGUF file.",
+            autocompletion=options.preset_names,
+        ),
+    ],
     quantization: Annotated[
-        str | None, typer.Option("--quantization", "-q", metavar="Q", help="By default the preset's.")
+        str | None,
+        typer.Option(
+            "--quantization",
+            "-q",
+            metavar="Q",
+            help="By default the preset's.",
+            autocompletion=options.quantization_names,
+        ),
     ] = None,
     context: Annotated[
         int | None,
