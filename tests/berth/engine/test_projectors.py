@@ -110,7 +110,8 @@ def test_a_long_image_has_most_marks(bound: int | None, tokens: int) -> None:
 def test_where_pixtral_merges_patches_cudas_host_holds_them() -> None:
     projector = projectors.parse(PIXTRAL)
     patches = 4 * 1024 * 1152 * 4
-    assert projectors.buffers(projector, (64, 64))[1] == 896 * 896 * 3 * 4
+    pixels, positions = 896 * 896 * 3 * 4, 2 * 64 * 64 * 4
+    assert projectors.buffers(projector, (64, 64))[1] == pixels + positions
     assert 2 * patches <= projector.memory(0).host <= 2.1 * patches
 
 
