@@ -193,3 +193,8 @@ def _weights_problems(
     if isinstance(wanted, str) and front.get("--sha256") != (wanted,):
         reason = "the front's --sha256 is not the plan's, so other weights could be loaded"
         yield Problem(here, None, reason, AGAIN, rule="weights")
+    projector = mapping(mapping(copy.get("server")).get("mmproj"))
+    wanted = ":".join(str(projector[key]) for key in ("size", "sha256") if key in projector)
+    if projector and not " ".join(front.get("--mmproj", ())).endswith(f"/{projector.get('file')}:{wanted}"):
+        reason = "the front's --mmproj is not the plan's, so another projector could be loaded"
+        yield Problem(here, None, reason, AGAIN, rule="weights")

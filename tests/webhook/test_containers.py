@@ -182,6 +182,38 @@ def test_the_digest_that_the_front_checks_cannot_be_dropped() -> None:
     assert [problem.rule for problem in _answer(new, workload).errors] == ["weights"]
 
 
+def _taking_images() -> dict[str, Any]:
+    return next(one for one in rendered("Deployment").values() if "--mmproj" in _engine(one)["args"])
+
+
+def _projector(which: int, value: str | None) -> Callable[[Any], object]:
+    """Change or take away the front's `--mmproj` (0) or the engine's (1)."""
+
+    def change(one: Any) -> None:
+        args = _engine(one)["args"]
+        place = [index for index, word in enumerate(args) if word == "--mmproj"][which]
+        args[place : place + 2] = [] if value is None else ["--mmproj", value]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        pytest.param(_projector(0, None), "weights", id="the front checks none"),
+        pytest.param(_projector(0, "/models/mmproj.gguf:1"), "weights", id="the front checks another"),
+        pytest.param(_projector(1, None), "flags", id="the engine loads none"),
+        pytest.param(_projector(1, "/models/other.gguf"), "flags", id="the engine loads another"),
+    ],
+)
+def test_the_projector_stays_the_plans(change: Callable[[Any], object], rule: str) -> None:
+    old = _taking_images()
+    new = copy.deepcopy(old)
+    change(new)
+    assert not _answer(old).problems
+    assert [problem.rule for problem in _answer(new, old).errors] == [rule]
+
+
 @pytest.mark.parametrize(
     ("before", "after", "allowed", "warned"),
     [
