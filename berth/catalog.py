@@ -24,7 +24,7 @@ from berth.plans import Frozen, digest
 from berth.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from berth.instances import InstanceType
     from berth.models import Model
@@ -275,14 +275,29 @@ def _unbuildable(model: Model, path: Path) -> list[Problem]:
         return [Problem((*path, "quantizations"), None, str(error), rule="model")]
     except BerthError as error:
         return [Problem((*path, "metadata"), None, str(error), rule="model")]
-    if model.projector is not None:
-        from berth.engine import projectors
+    return list(_blind(model, (*path, "projector", "metadata")))
 
-        try:
-            projectors.parse(model.projector.metadata)
-        except BerthError as error:
-            return [Problem((*path, "projector", "metadata"), None, str(error), rule="model")]
-    return []
+
+def _blind(model: Model, path: Path) -> Iterator[Problem]:
+    """What keeps the model from taking images with the projector that its entry names."""
+    if model.projector is None:
+        return
+    from berth.engine import projectors
+
+    try:
+        numbers = projectors.parse(model.projector.metadata).numbers
+    except BerthError as error:
+        yield Problem(path, None, str(error), rule="model")
+        return
+    text = model.layout().hyperparameters
+    made, taken = numbers.text * (1 + len(numbers.deep_layers)), text.embedding * (1 + text.deepstack_layers)
+    if made != taken and numbers.kind not in _NO_WIDTH:
+        reason = f"it makes tokens of {made} numbers, and {model.name} takes {taken}: it is another model's"
+        yield Problem(path, None, reason, rule="model")
+
+
+_NO_WIDTH = frozenset({"mlp"})
+"""Projectors whose metadata may hold the encoder's own width in the text model's place."""
 
 
 def _read_instance_types(documents: Sequence[Any], problems: list[Problem]) -> dict[str, InstanceType]:

@@ -280,6 +280,12 @@ def own(**changes: Any) -> dict[str, Any]:
             "",
             id="of a kind that nobody knows",
         ),
+        pytest.param(
+            {"metadata": {**KNOWN.metadata, "clip.vision.projection_dim": 3840}},
+            "models[0].projector.metadata",
+            "it makes tokens of 3840 numbers, and mine takes 2560: it is another model's",
+            id="of another model",
+        ),
     ],
 )
 def test_a_projector_that_cannot_be_counted_is_told_when_the_fleet_file_is_read(
@@ -310,6 +316,7 @@ def test_every_presets_projector_can_be_counted_and_comes_with_the_weights(model
     found = projectors.measure(model.projector)
     assert found.weights >= model.projector.size
     assert 0 < found.tokens < model.default_context
+    assert not list(catalog._blind(model, ()))
     assert model.projector.sources
     assert model.projector.repository in {file.repository for file in model.quantizations.values()}
 
