@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from generator.study import Study
 
 
+MANY = 300
+"""Workspaces whose rendering takes so long that a person wonders."""
+
+
 class OutputError(BerthError):
     """The output folder can't be written to for a reason of the command line."""
 
@@ -119,6 +123,8 @@ def _bring(
     stale = [
         target for target in targets if target.folder in damaged or _inputs(before, target) != target.inputs
     ]
+    if len(stale) >= MANY and sys.stderr.isatty():
+        _say(f"rendering {len(stale)} Workspaces …")
     made = {
         folder: {name: text.encode() for name, text in texts.items()}
         for folder, texts in rendering.files(stale, jobs).items()

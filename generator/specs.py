@@ -182,8 +182,9 @@ def _read_file(path: Path, named: bool) -> Source:
         return load_text(content, file)
     if re.search(rb"kaito\.sh/v", content) is None:
         return Source(file)
-    size = f"{path.stat().st_size / 1024**2:.0f} MiB"
-    return _problem(file, f"the file has {size}; at most {LARGEST_FILE // 1024**2} MiB are read", "split it")
+    size = f"{path.stat().st_size / 1024**2:.1f} MiB"
+    most = f"{LARGEST_FILE // 1024**2} MiB"
+    return _problem(file, f"the file has {size}; at most {most} are read", "split it into several files")
 
 
 def _wide(text: bytes, file: str) -> Source:

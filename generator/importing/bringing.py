@@ -98,9 +98,9 @@ def decide(pieces: Sequence[Piece | Unread], out: Path | None) -> Import:
 
 
 def write(found: Import, out: Path) -> list[str]:
-    """Write what is not there yet, and return the names of the files that were written."""
+    """Write what is not there yet, and return the names; where nothing comes over, no repository is begun."""
     files = {one.file: one.text for one in found.brought if one.file is not None}
-    if found.fleet_text is not None:
+    if files and found.fleet_text is not None:
         files = {specs.FLEET_FILE: found.fleet_text, **dict(repository.others()), **files}
     written = [name for name, text in files.items() if repository.standing(out, name) is None]
     for name in written:

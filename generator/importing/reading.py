@@ -114,7 +114,9 @@ def _from_bytes(content: bytes, source: str) -> Iterator[Piece | Unread]:
     if labels.GROUP.encode() not in content.lower():
         return
     if len(content) > specs.LARGEST_FILE:
-        yield Unread(source, f"it has more than {specs.LARGEST_FILE // 1024**2} MiB", "split it")
+        yield Unread(
+            source, f"it has more than {specs.LARGEST_FILE // 1024**2} MiB", "split it into several files"
+        )
         return
     try:
         text = content.decode("utf-8-sig")

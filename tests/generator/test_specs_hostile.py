@@ -61,7 +61,7 @@ class TestHostileFiles:
         started = time.perf_counter()
         (source,) = specs.load([str(tmp_path)])
         assert time.perf_counter() - started < 10
-        assert only(source)[0] == "the file has 50 MiB; at most 8 MiB are read"
+        assert only(source)[0] == "the file has 50.0 MiB; at most 8 MiB are read"
 
     @given(st.binary(max_size=300) | st.text(max_size=200).map(str.encode))
     def test_no_bytes_make_it_raise(self, noise: bytes) -> None:

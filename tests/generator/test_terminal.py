@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from generator import cli, terminal
+from generator import cli, render, terminal
 from tests.repositories import git
 
 if TYPE_CHECKING:
@@ -101,3 +102,17 @@ def test_findings_keep_their_words_in_a_narrow_terminal(
     cli.run(["doctor", str(changed), "--no-cluster"])
     shown: Any = capsys.readouterr().out
     assert f"    → run `berth init {changed}`, or write berth.yaml at its root\n" in shown
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["at a terminal", "in a pipe"])
+def test_a_long_render_says_that_it_works_where_somebody_watches(
+    watched: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(render, "MANY", 1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: watched)
+    (tmp_path / "one.yaml").write_text(SPEC)
+    assert cli.run(["render", str(tmp_path / "one.yaml"), "--out", str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].endswith("1 rendered, 0 unchanged")
+    assert ("rendering 1 Workspaces …" in lines) is watched
