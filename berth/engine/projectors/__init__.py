@@ -6,11 +6,10 @@ replayed as those of text models are (`berth.engine.replay`), layer by layer.
 
 What CUDA does otherwise than the devices that this is compared with, after the engine's source:
 
-* Its fused attention knows heads of 40, 64, 72, 80, 96, 112, 128 and 256 numbers, which every known model's
-  are (Gemma 3 and Qwen 3 have 72). For others the step would run on the host, with copies there and back.
-* Every step of these graphs has a kernel, so that the host holds only what the engine writes itself: pixels,
-  positions, masks. One has none: where Pixtral merges patches, that step and its result are the host's, and
-  `memory` counts it there and on the GPU.
+* Two steps have no kernel there, so that they and their results are the host's, with copies there and back:
+  fused attention of heads that are not of 40, 64, 72, 80, 96, 112, 128 or 256 numbers (Llama 4 has 88), and
+  the step with which Pixtral merges patches. `memory` counts the larger of both ways.
+* For all else the host holds what the engine writes itself: pixels, positions, masks.
 * The projector computes beside the text model with a pool and a workspace of its own
   (`berth.engine.projectors.cuda`); the context of the process is the text model's.
 * Buffers are aligned to 128 bytes instead of 32, and rows of 8-bit weights are filled up: `memory` adds that.
@@ -206,13 +205,15 @@ def _compute(projector: Projector, most: int, gpu: bool, flash: bool) -> tuple[i
 
 
 def buffers(
-    projector: Projector, grid: Grid, images: int = 1, *, gpu: bool = True, flash_attention: bool = True
-) -> tuple[int, int]:
+    projector: Projector, grid: Grid, images: int = 1, *, gpu: bool = True, flash_attention: bool = True,
+    cuda: bool = False,
+) -> tuple[int, int]:  # fmt: skip
     """The compute buffers of the GPU and of the host for images of one size, in patches across and down.
 
-    Without a GPU the first is the host's, and the second is empty.
+    Without a GPU the first is the host's, and the second is empty; with one it has every step, unless it is
+    CUDA's.
     """
-    return _measured(projector, grid, images, gpu, flash_attention)[:2]
+    return _measured(projector, grid, images, gpu, flash_attention, cuda=cuda)[:2]
 
 
 def _measured(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from berth.engine.projectors.numbers import Numbers
 
 GPU, HOST = 0, 1
+CUDA_HEADS = frozenset({40, 64, 72, 80, 96, 112, 128, 256})
+"""Lengths of heads for which CUDA has fused attention, without a mask by group (`fattn.cu`)."""
 COLOURS = 3
 Norm = Literal["rms_norm", "norm"]
 
@@ -130,6 +132,8 @@ class Encoder:
                 sources.append(g.cast(mask, F16))
             ne = query.ne
             result = g.fresh("flash_attn", (value.ne[0], ne[2], ne[1], ne[3]), sources)
+            if value.ne[0] not in CUDA_HEADS:
+                self.on_host(result)
             ne = result.ne
             result = g.reshape(result, ne[0] * ne[1], ne[2] * ne[3])
         else:

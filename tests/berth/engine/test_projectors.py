@@ -132,3 +132,49 @@ def test_the_images_of_a_request_lie_scaled_in_the_hosts_memory() -> None:
     assert projectors.parse(GEMMA3).request_bytes() == 16 * 896 * 896 * 3 * 4 * 3
     gemma4 = projectors.parse({**GEMMA3, "clip.projector_type": "gemma4v"})
     assert gemma4.request_bytes(280) < gemma4.request_bytes(560) < gemma4.request_bytes()
+
+
+def numbers(**values: int) -> dict[str, int]:
+    return {f"clip.vision.{key.replace('__', '.')}": value for key, value in values.items()}
+
+
+WIDE = numbers(
+    embedding_length=1024, feed_forward_length=4096, block_count=24, attention__head_count=16,
+    spatial_merge_size=2,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "side", "gpu", "host"),
+    [
+        # github.com/ggml-org/llama.cpp/issues/27892: Ministral 3 8B, 448 x 448 pixels
+        pytest.param(
+            "pixtral", numbers(image_size=1540, patch_size=14, projection_dim=4096), 448, "64.55", "8.00",
+            id="Ministral 3 8B",
+        ),
+        # github.com/ggml-org/llama.cpp/pull/22673: Qwen3.5 4B, 1472 x 1472 pixels
+        pytest.param(
+            "qwen3vl_merger", numbers(image_size=768, patch_size=16, projection_dim=2560), 1472, "223.30",
+            None, id="Qwen3.5 4B",
+        ),
+    ],
+)  # fmt: skip
+def test_others_logs_of_cuda_tell_the_same(
+    kind: str, own: dict[str, int], side: int, gpu: str, host: str | None
+) -> None:
+    projector = projectors.parse({**GEMMA3, "clip.projector_type": kind, **WIDE, **own})
+    patches = side // projector.numbers.patch
+    told = projectors.buffers(projector, (patches, patches), cuda=True)
+    assert f"{told[0] / 2**20:.2f}" == gpu
+    assert host is None or f"{told[1] / 2**20:.2f}" == host
+
+
+def test_attention_that_cuda_has_no_kernel_for_is_the_hosts() -> None:
+    llama4 = {**GEMMA3, "clip.projector_type": "llama4", **numbers(image_size=336, projector__scale_factor=2)}
+    known = projectors.parse(llama4)
+    other = projectors.parse({**llama4, "clip.vision.embedding_length": 1408})
+    assert (known.numbers.head, other.numbers.head) == (72, 88)
+    pixels = 336 * 336 * 3 * 4
+    assert known.memory(0).host < 1.1 * pixels
+    query_key_value_result = 4 + 2 + 2 + 4
+    assert other.memory(0).host == query_key_value_result * 577 * 1408
