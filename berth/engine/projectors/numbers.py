@@ -15,6 +15,8 @@ ARCHITECTURE = "clip"
 """What every projector's file gives as `general.architecture`."""
 _LARGEST_IMAGE, _LARGEST_PATCH = 8192, 65_535
 """The engine refuses more."""
+_MOST_LAYERS, _LARGEST_WIDTH = 1024, 2**20
+"""Beyond all that is known, so that counting stays quick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +57,22 @@ def read(metadata: Mapping[str, Any]) -> Numbers:
         raise InvalidGguf(
             f"general.architecture is {reader.architecture!r}, but a projector's (mmproj) is {ARCHITECTURE!r}"
         )
-    layers = _positive(reader, "vision.block_count")
+    layers = _positive(reader, "vision.block_count", _MOST_LAYERS)
     heads = _positive(reader, "vision.attention.head_count")
     width = _positive(reader, "vision.embedding_length")
     patch = _positive(reader, "vision.patch_size", _LARGEST_PATCH)
     merges = ("vision.spatial_merge_size", "vision.projector.scale_factor")
-    deep = reader.value("vision.is_deepstack_layers") or ()
+    deep = reader.array("vision.is_deepstack_layers") or ()
+    head = reader.integer("vision.attention.head_dim", 0) or width // heads
+    if not 0 < head <= _LARGEST_WIDTH:
+        raise InvalidGguf(f"{ARCHITECTURE}.vision.attention.head_count is {heads}: the width is {width}")
     return Numbers(
         kind=reader.text("projector_type") or reader.text("vision.projector_type"),
         width=width,
-        inner=reader.integer("vision.feed_forward_length", 0),
+        inner=min(reader.integer("vision.feed_forward_length", 0), _LARGEST_WIDTH),
         layers=layers,
         heads=heads,
-        head=reader.integer("vision.attention.head_dim", 0) or width // heads,
+        head=head,
         image=_positive(reader, "vision.image_size", _LARGEST_IMAGE),
         patch=patch,
         merge=next((reader.integer(key, 0) for key in merges if reader.has(key)), 0),
@@ -83,7 +88,7 @@ def read(metadata: Mapping[str, Any]) -> Numbers:
     )
 
 
-def _positive(reader: Reader, key: str, most: int = 2**20) -> int:
+def _positive(reader: Reader, key: str, most: int = _LARGEST_WIDTH) -> int:
     value = reader.integer(key)
     if not 0 < value <= most:
         raise InvalidGguf(f"{ARCHITECTURE}.{key} is {value}: it lies between 1 and {most}")

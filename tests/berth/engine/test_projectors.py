@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from berth.engine import projectors
 from berth.engine.projectors import cuda
@@ -178,3 +181,31 @@ def test_attention_that_cuda_has_no_kernel_for_is_the_hosts() -> None:
     assert known.memory(0).host < 1.1 * pixels
     query_key_value_result = 4 + 2 + 2 + 4
     assert other.memory(0).host == query_key_value_result * 577 * 1408
+
+
+@given(
+    kind=st.sampled_from(projectors.KNOWN),
+    values=st.dictionaries(
+        st.sampled_from([
+            "image_size", "patch_size", "embedding_length", "feed_forward_length", "block_count",
+            "attention.head_count", "attention.head_dim", "projection_dim", "spatial_merge_size",
+            "projector.scale_factor", "n_wa_pattern", "preproc_image_size", "preproc_max_tiles",
+            "feature_layer", "image_grid_pinpoints", "is_deepstack_layers",
+        ]),
+        st.one_of(
+            st.integers(-2, 40), st.integers(0, 2**41), st.text(max_size=2), st.booleans(),
+            st.lists(st.integers(0, 2000), max_size=5),
+        ),
+    ),
+    bound=st.none() | st.integers(-1, 2**20),
+)  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_any_numbers_are_counted_or_refused(kind: str, values: dict[str, Any], bound: int | None) -> None:
+    metadata = {**GEMMA3, "clip.vision.block_count": 2, "clip.projector_type": kind}
+    metadata |= {f"clip.vision.{key}": value for key, value in values.items()}
+    with contextlib.suppress(BerthError):
+        projector = projectors.parse(metadata)
+        memory = projector.memory(1, bound)
+        assert min(memory.compute, memory.host, memory.pool) > 0
+        assert projector.image_tokens(bound) >= 0
+        assert projector.request_bytes(bound) > 0
