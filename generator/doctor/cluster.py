@@ -172,6 +172,11 @@ def _bundle(facts: Facts, what: str, bundles: set[str], now: datetime) -> Findin
 def _admission(facts: Facts) -> Finding:
     what = "admission"
     answer = facts.answers.get("admission")
+    nowhere = not any(facts.refusal(kind) or _named(facts, kind, frame.WEBHOOK) for kind in _CONFIGURATIONS)
+    if isinstance(answer, str) and nowhere:
+        return unknown(
+            AREA, what, "a Workspace is taken unseen, since no configuration sends it to the webhook"
+        )
     if isinstance(answer, str):
         return fine(AREA, what, "the API server asked the webhook about a Workspace, and it answered")
     reason = getattr(answer, "reason", "it was not asked")

@@ -57,7 +57,9 @@ def _provisioner(facts: Facts, fleet: Fleet) -> Finding:
         return fine(AREA, what, "none is needed: berth.yaml says that nodes exist")
     question, plural, version = _APIS[fleet.provisioning]
     served = facts.data(question)
-    wanted = f"berth.yaml says provisioning: {fleet.provisioning}"
+    said = "provisioning" in fleet.model_fields_set
+    words = "berth.yaml says provisioning:" if said else "provisioning is by default"
+    wanted = f"{words} {fleet.provisioning}"
     if served is None:
         reason = facts.refusal(question)
         if reason:

@@ -19,12 +19,13 @@ from generator.importing.reading import Unread
 from generator.study import extended_catalog, study
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from berth.catalog import Catalog
     from berth.fleet import Fleet
     from berth.plans import Plan
+    from generator.documents import Document
     from generator.importing.reading import Piece
 
 _LEFT = {
@@ -178,7 +179,7 @@ def _apart(judged: Iterable[Brought], out: Path | None) -> Iterable[Brought]:
             fix = "remove that file to import it anew, or keep it"
             problem = _problem(f"{one.file} is there already and differs, so it stays as it is", fix)
             yield replace(one, file=None, plan=None, problems=(problem,))
-        elif there is None and one.name is not None and (twin := here.get((one.namespace, one.name))):
+        elif there is None and (twin := _twin(one, here)) is not None:
             same = twin.data == _document(one.text)
             fix = "" if same else "remove it there to import it anew, or keep it"
             differs = "" if same else " and differs, so it stays as it is"
@@ -186,6 +187,14 @@ def _apart(judged: Iterable[Brought], out: Path | None) -> Iterable[Brought]:
             yield replace(one, file=None, plan=None, problems=(problem,))
         else:
             yield one
+
+
+def _twin(one: Brought, here: Mapping[tuple[str | None, str], Document]) -> Document | None:
+    """Return the same Workspace in another file; one without a namespace is most often of `default`."""
+    if one.name is None:
+        return None
+    found = here.get((one.namespace, one.name))
+    return here.get((None, one.name)) if found is None and one.namespace == "default" else found
 
 
 def _fleet(documents: list[Any], out: Path | None) -> tuple[Fleet, Catalog, str, str | None]:

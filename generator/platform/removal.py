@@ -105,10 +105,14 @@ class Removal:
                 )
 
     def _workspaces(self) -> list[Any]:
+        return self._served() or []
+
+    def _served(self) -> list[Any] | None:
+        """Every Workspace; None where the cluster does not know the kind."""
         try:
             return self.kubectl.items(NAME, "--all-namespaces")
         except NotFound:
-            return []
+            return None
 
     def _wait_for_deletions(self) -> list[str]:
         end = time.monotonic() + self.wait_s
@@ -178,7 +182,10 @@ class Removal:
         return [f"{kind} {name}" for kind, name in names if name not in _NOBODYS]
 
     def _tell_what_stays(self) -> None:
-        workspaces = self._workspaces()
+        workspaces = self._served()
+        if workspaces is None:
+            self.say(f"Nothing stays: the CRD {NAME} is not in this cluster.")
+            return
         amount = counted(len(workspaces), "Workspace", "Workspaces")
         self.say(f"What stays: the CRD {NAME} with its roles, {amount}, and the pods that serve them.")
         for kind in _CLAIMS:

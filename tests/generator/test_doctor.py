@@ -304,3 +304,22 @@ def test_a_chart_may_stand_in_any_namespace() -> None:
     ready(0)(answers)
     (found,) = complaints(answers)
     assert "kubectl --namespace elsewhere describe pods" in found.fix
+
+
+def test_where_nothing_sends_workspaces_to_the_webhook_nobody_answered() -> None:
+    answers = well() | {"validating": listed(), "mutating": listed()}
+    (told,) = [one for one in diagnosed(answers) if one.what == "admission"]
+    assert told.state is State.unknown
+    assert "taken unseen" in told.why
+
+
+@pytest.mark.parametrize(
+    ("fleet", "words"),
+    [
+        pytest.param(Fleet(), "provisioning is by default nodeclaim, and the cluster", id="no fleet file"),
+        pytest.param(Fleet(provisioning="nodeclaim"), "berth.yaml says provisioning: nodeclaim", id="said"),
+    ],
+)
+def test_only_what_the_fleet_file_says_is_told_as_its_words(fleet: Fleet, words: str) -> None:
+    answers = well() | {"karpenter v1": MISSING}
+    assert any(words in one.why for one in complaints(answers, fleet))

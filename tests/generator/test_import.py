@@ -376,3 +376,13 @@ def test_where_nothing_comes_over_no_repository_is_begun(bring: Any, tmp_path: P
     code, told = bring(tmp_path / "rag.yaml", "--out", tmp_path / "fleet")
     assert (code, told["written"]) == (1, [])
     assert not (tmp_path / "fleet").exists()
+
+
+def test_the_default_namespace_is_the_same_as_none_in_the_fleet(bring: Any, tmp_path: Path) -> None:
+    out, source = tmp_path / "fleet", tmp_path / "source.yaml"
+    source.write_text(WORKSPACE.replace(", namespace: chat", ""))
+    bring(source, "--out", out)
+    source.write_text(WORKSPACE.replace("namespace: chat", "namespace: default"))
+    code, told = bring(source, "--out", out)
+    assert (code, told["written"]) == (1, [])
+    assert "workspaces/phi.yaml holds it already and differs" in reasons(only(told))
