@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import urllib.error
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -92,9 +93,21 @@ def test_the_host_holds_what_is_planned_beside_a_gpu(engine: Engine, tmp_path: P
         told = server.buffers
     compute, host = projectors.buffers(projector, grid, len(seen))
     assert told == {"GPU": mebibytes(compute), "CPU": mebibytes(host)}
-    largest = projector.memory(0, bound(projector))
+    largest = replace(projector, sounds=False).memory(0, bound(projector))
     assert compute <= largest.compute <= HIGHEST * compute
     assert host <= largest.host <= HIGHEST * host
+
+
+@pytest.mark.parametrize("gpu", [False, True], ids=["the host alone", "a GPU"])
+def test_sounds_that_nobody_sends_take_their_buffer_too(engine: Engine, tmp_path: Path, gpu: bool) -> None:
+    """The engine makes it at start, after that for images, and tells both."""
+    projector = planned("gemma4uv")
+    assert projector.sounds
+    with images.serving(engine, tmp_path, "gemma4uv", "--warmup", gpu=gpu) as server:
+        told = server.buffers
+    both, one = (replace(projector, sounds=sounds).memory(0, gpus=int(gpu)) for sounds in (True, False))
+    expected = {"CPU": mebibytes(both.host - one.host if gpu else both.compute - one.compute)}
+    assert told == expected | ({"GPU": mebibytes(both.compute - one.compute)} if gpu else {})
 
 
 @pytest.mark.parametrize(("kind", "low"), [("pixtral", 8), ("gemma4v", 70), ("qwen3vl_merger", 30)])

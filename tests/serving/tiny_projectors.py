@@ -25,6 +25,20 @@ TEXT_WIDTH = 64
 CONTEXT = 8192
 WIDTH, INNER, HEADS, LAYERS = 128, 256, 2, 2
 """Of the encoder of every type."""
+SOUNDS = {
+    "clip.has_audio_encoder": True,
+    "clip.projector_type": "",
+    "clip.vision.projector_type": "gemma4uv",
+    "clip.audio.projector_type": "gemma4ua",
+    "clip.audio.embedding_length": 640,
+    "clip.audio.feed_forward_length": 0,
+    "clip.audio.block_count": 0,
+    "clip.audio.attention.head_count": 0,
+    "clip.audio.attention.layer_norm_epsilon": 1e-6,
+    "clip.audio.num_mel_bins": 128,
+    "clip.audio.projection_dim": TEXT_WIDTH,
+}
+"""Of the one type whose files are for sounds as well."""
 SILU = {"clip.use_gelu": False, "clip.use_silu": True}
 SPECIAL = (
     "\n", "\n\n", "<fake_token_around_image>", "<global-img>", "<start_of_image>", "<end_of_image>",
@@ -316,6 +330,23 @@ def _gemma4v(text: int) -> dict[str, tuple[int, ...]]:
     }
 
 
+def _gemma4uv(text: int) -> dict[str, tuple[int, ...]]:
+    length = 3 * 48 * 48
+    norms = {
+        f"v.patch_norm.{number}.{part}": (wide,)
+        for number, wide in ((1, length), (2, WIDTH), (3, WIDTH))
+        for part in ("weight", "bias")
+    }
+    return {
+        "v.patch_embd.weight": (length, WIDTH),
+        "v.patch_embd.bias": (WIDTH,),
+        "v.position_embd.weight": (WIDTH, 1200, 2),
+        **norms,
+        "mm.input_projection.weight": (WIDTH, text),
+        "mm.a.input_projection.weight": (640, text),
+    }
+
+
 def _kimivl(text: int) -> dict[str, tuple[int, ...]]:
     return _siglip(14, 64 * 64) | {
         "mm.input_norm.weight": (WIDTH,),
@@ -347,6 +378,9 @@ def _numbers(image: int, patch: int, **more: Any) -> dict[str, Any]:
 KINDS: dict[str, Kind] = {
     "gemma3": Kind(_numbers(448, 14), _gemma3),
     "gemma4v": Kind(_numbers(224, 16), _gemma4v),
+    "gemma4uv": Kind(
+        _numbers(224, 16, block_count=0, attention__head_count=0, feed_forward_length=0) | SOUNDS, _gemma4uv
+    ),
     "idefics3": Kind(_numbers(256, 16, preproc_image_size=768, projector__scale_factor=4), _idefics3),
     "internvl": Kind(_numbers(224, 14, projector__scale_factor=2, preproc_max_tiles=6), _internvl),
     "kimivl": Kind(_numbers(896, 14, projector__scale_factor=2), _kimivl),

@@ -24,14 +24,16 @@ from typing import TYPE_CHECKING, Any
 from berth.engine.projectors import kinds, tiles
 from berth.engine.projectors.cuda import pool_of
 from berth.engine.projectors.encoder import COLOURS, Encoder
-from berth.engine.projectors.numbers import Numbers, read
+from berth.engine.projectors.numbers import Numbers, kind_of, read
 from berth.engine.projectors.sizes import BATCH_TOKENS, Grid, Kind, batches, grids, widest
 from berth.engine.scheduler import buffer_sizes
 from berth.errors import InvalidGguf, InvalidSettings, UnknownProjector
 from berth.images import MAX_IMAGES, MAX_REQUEST_PIXELS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from berth.engine.graph import Node
 
 __all__ = ["BATCH_TOKENS", "KNOWN", "Projector", "ProjectorMemory", "buffers", "parse"]
 
@@ -43,6 +45,10 @@ KINDS: dict[str, Kind] = {
     "gemma4v": Kind(
         kinds.gemma4v, merge=3, least=70, most=1120, batches=True,
         whole=lambda numbers: numbers.text not in _CAUSAL_GEMMA4,
+    ),
+    "gemma4uv": Kind(
+        kinds.gemma4uv, merge=3, least=70, most=1120, bare=True, sounds=("gemma4ua", kinds.gemma4ua),
+        whole=lambda numbers: True,
     ),
     "idefics3": Kind(kinds.idefics3, pieces=tiles.idefics3, around=8),
     "internvl": Kind(kinds.internvl, pieces=tiles.internvl, batches=True),
@@ -84,6 +90,8 @@ class Projector:
 
     numbers: Numbers
     kind: Kind
+    sounds: bool = False
+    """Whether the file also holds an encoder for sounds, for which the engine reserves at start."""
 
     @property
     def dynamic(self) -> bool:
@@ -167,26 +175,27 @@ def parse(metadata: Mapping[str, Any]) -> Projector:
         UnknownProjector: there is no memory model of its type, or it takes sounds.
         InvalidGguf: its numbers make no sense.
     """
-    if metadata.get("clip.has_audio_encoder"):
+    name = kind_of(metadata)
+    kind = KINDS.get(name)
+    if kind is None:
+        raise UnknownProjector(
+            f"there is no memory model of the projector {name!r}; known are: {', '.join(KNOWN)}"
+        )
+    sounds = bool(metadata.get("clip.has_audio_encoder"))
+    if sounds and (kind.sounds is None or kind.sounds[0] != kind_of(metadata, "audio")):
         raise UnknownProjector(
             "the file also holds an encoder for sounds, which no plan counts; one for images alone is counted"
         )
-    numbers = read(metadata)
-    kind = KINDS.get(numbers.kind)
-    if kind is None:
-        raise UnknownProjector(
-            f"there is no memory model of the projector {numbers.kind!r}; known are: {', '.join(KNOWN)}"
-        )
-    numbers = replace(
-        numbers,
-        merge=numbers.merge or kind.merge,
-        inner=kind.inner * numbers.width or numbers.inner,
-    )
-    if not numbers.inner:
+    numbers = read(metadata, bare=kind.bare)
+    merge = numbers.merge or kind.merge
+    numbers = replace(numbers, merge=merge, inner=kind.inner * numbers.width or numbers.inner)
+    if kind.bare:
+        numbers = replace(numbers, patch=numbers.patch * merge, merge=1)
+    elif not numbers.inner:
         raise InvalidGguf("clip.vision.feed_forward_length is 0")
     if numbers.image < numbers.patch * numbers.merge:
         raise InvalidGguf(f"clip.vision.image_size is {numbers.image}: that is less than one token")
-    return Projector(numbers, kind)
+    return Projector(numbers, kind, sounds)
 
 
 @lru_cache(maxsize=1_024)
@@ -201,6 +210,9 @@ def _compute(projector: Projector, most: int, gpu: bool, flash: bool) -> tuple[i
         if images == 1 or images * kind.tokens(numbers, grid) <= BATCH_TOKENS
     ]
     compute, host, pool = map(max, zip(*found, strict=True))
+    if projector.sounds and kind.sounds is not None:
+        more = _reserved(Encoder(numbers, 1, 1), kind.sounds[1], gpu)
+        compute, host = compute + more[0], host + more[1]
     return compute, host, pool
 
 
@@ -220,10 +232,14 @@ def _measured(
     projector: Projector, grid: Grid, images: int, gpu: bool, flash: bool, *, cuda: bool = False
 ) -> tuple[int, int, int]:
     build = Encoder(projector.numbers, *grid, images, flash=flash, cuda=cuda)
+    return _reserved(build, projector.kind.build, gpu)
+
+
+def _reserved(build: Encoder, make: Callable[[Encoder], Node], gpu: bool) -> tuple[int, int, int]:
     try:
-        build.expand(projector.kind.build(build))
+        build.expand(make(build))
     except (ArithmeticError, IndexError, ValueError) as error:
-        raise InvalidGguf(f"the numbers of this {projector.numbers.kind} do not fit each other") from error
+        raise InvalidGguf(f"the numbers of this {build.numbers.kind} do not fit each other") from error
     pool = pool_of(build.graph.nodes)
     sizes, _ = buffer_sizes(build.graph, [_ALIGNMENT] * (1 + gpu))
     return sizes[0], sizes[1] if gpu else 0, pool

@@ -70,6 +70,7 @@ class Encoder:
     # the image
 
     def pixels(self) -> Node:
+        """The image as it is given, colour by colour."""
         patch = self.numbers.patch
         return self.given(F32, self.across * patch, self.down * patch, COLOURS, self.images)
 

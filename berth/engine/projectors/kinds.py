@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 from berth.engine import graph as g
 from berth.engine.graph import F16, F32, I32, Node
+from berth.engine.projectors.encoder import COLOURS
 
 if TYPE_CHECKING:
     from berth.engine.projectors.encoder import Encoder
 
+_FRAMES, _SAMPLES = 3000, 640
+"""The length of the sound that the engine reserves for, and the samples of a frame of Gemma 4 12B."""
 _LARGE_INTERNVL = (3200, 45)
 """Width and layers of InternVL's encoder of six billion parameters, whose norms are of another kind."""
 
@@ -184,6 +187,36 @@ def llava(build: Encoder) -> Node:
     value = g.reshape(value, value.ne[0], value.ne[1])
     value = g.get_rows(value, build.given(I32, build.patches))
     return build.network(value, numbers.text, numbers.text)
+
+
+def _looked_up(build: Encoder, value: Node) -> Node:
+    """Embeddings of columns and rows, added one after the other."""
+    width = build.numbers.width
+    across, down = build.given(I32, build.patches), build.given(I32, build.patches)
+    table = build.weight(width, build.patches, 2, kind=F32)
+    for where in (across, down):
+        rows = g.view(table, (width, build.patches), table.nb[1:2])
+        value = g.binary("add", value, g.get_rows(rows, where))
+    return value
+
+
+def gemma4uv(build: Encoder) -> Node:
+    """Gemma 4 12B: no encoder, only norms around a matrix of patches."""
+    numbers, pixels = build.numbers, build.pixels()
+    length = numbers.patch * numbers.patch * COLOURS
+    window = g.leaf(F32, numbers.patch, numbers.patch, COLOURS)
+    value = g.fresh("im2col", (length, build.across, build.down, 1), [window, pixels])
+    value = build.norm(g.reshape(value, length, build.patches), "norm", bias=True)
+    value = build.norm(build.linear(value, numbers.width), "norm", bias=True)
+    value = build.norm(_looked_up(build, value), "norm", bias=True)
+    return build.product(build.norm(value, "rms_norm", factors=False), numbers.text)
+
+
+def gemma4ua(build: Encoder) -> Node:
+    """The sounds of Gemma 4 12B, as the engine reserves for them: frames straight to a matrix."""
+    frames = build.given(F32, _FRAMES, _SAMPLES, 1, 1)
+    value = g.cont(g.permute(frames, 1, 0, 2, 3))
+    return build.product(build.norm(value, "rms_norm", factors=False), build.numbers.text)
 
 
 def gemma4v(build: Encoder) -> Node:

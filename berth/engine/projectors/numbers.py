@@ -50,15 +50,18 @@ class Numbers:
     """Widths and heights that an image may be scaled to, by turns."""
 
 
-def read(metadata: Mapping[str, Any]) -> Numbers:
-    """Read the numbers; which of them a type needs is the type's own affair."""
-    reader = Reader(metadata)
-    if reader.architecture != ARCHITECTURE:
-        raise InvalidGguf(
-            f"general.architecture is {reader.architecture!r}, but a projector's (mmproj) is {ARCHITECTURE!r}"
-        )
-    layers = _positive(reader, "vision.block_count", _MOST_LAYERS)
-    heads = _positive(reader, "vision.attention.head_count")
+def kind_of(metadata: Mapping[str, Any], sense: str = "vision") -> str:
+    """The engine's name of the type of the encoder for images, or for `audio`; empty where there is none."""
+    reader = _reader(metadata)
+    own = reader.text(f"{sense}.projector_type")
+    return (reader.text("projector_type") or own) if sense == "vision" else own
+
+
+def read(metadata: Mapping[str, Any], *, bare: bool = False) -> Numbers:
+    """Read the numbers; `bare` projectors have no layers. What else a type needs is its own affair."""
+    reader = _reader(metadata)
+    layers = 0 if bare else _positive(reader, "vision.block_count", _MOST_LAYERS)
+    heads = 1 if bare else _positive(reader, "vision.attention.head_count")
     width = _positive(reader, "vision.embedding_length")
     patch = _positive(reader, "vision.patch_size", _LARGEST_PATCH)
     merges = ("vision.spatial_merge_size", "vision.projector.scale_factor")
@@ -67,7 +70,7 @@ def read(metadata: Mapping[str, Any]) -> Numbers:
     if not 0 < head <= _LARGEST_WIDTH:
         raise InvalidGguf(f"{ARCHITECTURE}.vision.attention.head_count is {heads}: the width is {width}")
     return Numbers(
-        kind=reader.text("projector_type") or reader.text("vision.projector_type"),
+        kind=kind_of(metadata),
         width=width,
         inner=min(reader.integer("vision.feed_forward_length", 0), _LARGEST_WIDTH),
         layers=layers,
@@ -86,6 +89,15 @@ def read(metadata: Mapping[str, Any]) -> Numbers:
         feature_layers=reader.array("vision.feature_layer") or (),
         pinpoints=reader.array("vision.image_grid_pinpoints") or (),
     )
+
+
+def _reader(metadata: Mapping[str, Any]) -> Reader:
+    reader = Reader(metadata)
+    if reader.architecture != ARCHITECTURE:
+        raise InvalidGguf(
+            f"general.architecture is {reader.architecture!r}, but a projector's (mmproj) is {ARCHITECTURE!r}"
+        )
+    return reader
 
 
 def _positive(reader: Reader, key: str, most: int = _LARGEST_WIDTH) -> int:

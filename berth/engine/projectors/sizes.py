@@ -59,6 +59,10 @@ class Kind:
     """Tokens of text that stand around an image or a part of it."""
     batches: bool = False
     """Whether images of one size are computed at once."""
+    bare: bool = False
+    """Whether there is no encoder: patches of the size of a token go straight to the text model."""
+    sounds: tuple[str, Callable[[Encoder], Node]] | None = None
+    """The encoder for sounds that files of the type also hold: its name and its first graph, at start."""
     whole: Callable[[Numbers], bool] = _never
     """Whether the text model reads an image in one piece, as each token sees those after it."""
 

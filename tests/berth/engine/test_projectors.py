@@ -40,8 +40,13 @@ PIXTRAL = {
             id="a type that is not written down is refused by name",
         ),
         pytest.param({"clip.projector_type": None}, UnknownProjector, "''", id="a type is needed"),
+        pytest.param({"clip.has_audio_encoder": True}, UnknownProjector, "sounds", id="sounds are refused"),
         pytest.param(
-            {"clip.has_audio_encoder": True}, UnknownProjector, "sounds", id="sounds are refused"
+            {
+                "clip.projector_type": "gemma4uv", "clip.has_audio_encoder": True,
+                "clip.audio.projector_type": "gemma4a",
+            },
+            UnknownProjector, "sounds", id="sounds of another kind than the type's own are refused",
         ),
         pytest.param({"general.architecture": "llama"}, InvalidGguf, "'llama'", id="a model is no projector"),
         pytest.param(
