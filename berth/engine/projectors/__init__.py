@@ -12,7 +12,7 @@ What CUDA does otherwise than the devices that this is compared with, after the 
 * For all else the host holds what the engine writes itself: pixels, positions, masks.
 * The projector computes beside the text model with a pool and a workspace of its own
   (`berth.engine.projectors.cuda`); the context of the process is the text model's.
-* Buffers are aligned to 128 bytes instead of 32, and rows of 8-bit weights are filled up: `memory` adds that.
+* Tensors are aligned to 128 bytes instead of 32, and rows of 8-bit weights are filled up: both are counted.
 """
 
 from __future__ import annotations
@@ -241,5 +241,6 @@ def _reserved(build: Encoder, make: Callable[[Encoder], Node], gpu: bool) -> tup
     except (ArithmeticError, IndexError, ValueError) as error:
         raise InvalidGguf(f"the numbers of this {build.numbers.kind} do not fit each other") from error
     pool = pool_of(build.graph.nodes)
-    sizes, _ = buffer_sizes(build.graph, [_ALIGNMENT] * (1 + gpu))
+    first = _CUDA_ALIGNMENT if build.cuda else _ALIGNMENT
+    sizes, _ = buffer_sizes(build.graph, [first, _ALIGNMENT] if gpu else [_ALIGNMENT])
     return sizes[0], sizes[1] if gpu else 0, pool
