@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from berth.engine import memory as engine
 from berth.engine.checks import flash_attention_on_cuda
 from berth.engine.devices import MOST_GPUS
+from berth.plans import CACHE_RAM, HOST_ALLOWANCE
 
 if TYPE_CHECKING:
     from berth.engine.layouts import Layout
@@ -152,6 +153,11 @@ class Fit:
     def spare_share(self) -> float:
         """The unused share of the fullest GPU's memory."""
         return -self.missing / self.instance.gpu_memory
+
+    @property
+    def host_memory(self) -> int:
+        """Bytes of a node's own memory that the pod of one replica asks for."""
+        return HOST_ALLOWANCE + CACHE_RAM + self.memory.host.total
 
     @property
     def replicas_per_node(self) -> int:

@@ -20,6 +20,11 @@ WEIGHTS_FOLDER = "/models"
 ADAPTERS_FOLDER = "/adapters"
 """In the pod, with a folder for each adapter's image."""
 
+HOST_ALLOWANCE = 3 * 1024**3 // 2
+"""Host memory of a pod beside what the plan itemises: CUDA's own, the HTTP front, requests. An estimate."""
+CACHE_RAM = 1024**3
+"""Host memory for prompts that were seen before; the engine's own default is 8 GiB."""
+
 Provisioning = Literal["nodeclaim", "machine", "nodepool", "none"]
 Task = Literal["chat", "completion", "embedding", "rerank"]
 EngineVariant = Literal["cuda12", "cuda13", "cpu"]
@@ -148,8 +153,8 @@ class Server(Frozen):
     tensor_split: tuple[int, ...] = ()
     """The engine's `--tensor-split`, one number per GPU; empty on a single GPU."""
     variant: EngineVariant = "cuda13"
-    cache_ram: int = 1024**3
-    """Host memory in bytes for prompts that were seen before; the engine's own default is 8 GiB."""
+    cache_ram: int = CACHE_RAM
+    """Host memory in bytes for prompts that were seen before."""
     context_checkpoints: int = 8
     """Host copies of sliding-window and recurrent state per slot."""
     adapters: tuple[Adapter, ...] | None = None

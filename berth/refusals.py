@@ -204,6 +204,39 @@ def _short(path: Path, value: str | None, reason: str, fix: str, best: Fit) -> P
     )
 
 
+def host_too_small(demand: Demand, fit: Fit, replicas: int) -> Problem:
+    """Say that the pods of a node ask for more of its own memory than it has, for the sake of images."""
+    pods = "the pod of a replica asks" if replicas == 1 else f"the pods of {replicas} replicas ask"
+    needed, there = replicas * fit.host_memory, fit.instance.memory or 0
+    asked = f"{pods} for {gib(needed)} of a node's memory{_images_of(demand)}"
+    reason = f"{asked}; {fit.instance.name} has {gib(there)}"
+    fix = _FEWER_IMAGES + (", fewer replicas a node" if replicas > 1 else "") + ", or another instanceType"
+    return Problem(
+        _INSTANCE,
+        fit.instance.name,
+        reason,
+        fix,
+        rule="host-memory",
+        needed_bytes=needed,
+        available_bytes=there,
+    )
+
+
+def too_many_images(demand: Demand, least: int) -> Problem:
+    """Say that no instance type has the memory to decode the images of all slots."""
+    asked = f"a pod asks for {gib(least)} of a node's memory{_images_of(demand)}"
+    reason = f"{asked}, and no instance type has as much"
+    return Problem((*_OURS, "parallel"), demand.parallel, reason, _FEWER_IMAGES, rule="host-memory")
+
+
+_FEWER_IMAGES = "write a smaller parallel or mmproj.maxImageTokens"
+
+
+def _images_of(demand: Demand) -> str:
+    taken = gib(demand.images.host) if demand.images else ""
+    return f", {taken} of it for images of {_slots(demand.parallel)}"
+
+
 def too_few_nodes(count: int, asked: int, room: int, fit: Fit) -> Problem:
     needed = choosing.nodes_for(fit, asked)
     need_text = f"{asked} replicas need {needed} nodes of {fit.instance.name}"

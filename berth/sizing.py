@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING
 
 from berth import adapters, choosing, fitting, projectors, refusals, weights
 from berth.errors import InvalidSettings, NoFit, UnknownInstanceType, UnknownModel, UnknownQuantization
 from berth.fleet import Fleet
-from berth.plans import Cost, EngineVariant, NodeRequest, Plan, Server
+from berth.plans import CACHE_RAM, HOST_ALLOWANCE, Cost, EngineVariant, NodeRequest, Plan, Server
 from berth.quantities import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from berth.catalog import Catalog
+    from berth.engine.settings import Images
     from berth.fitting import Demand, Fit
     from berth.instances import InstanceType
     from berth.models import Model
@@ -173,6 +175,11 @@ def _cheapest(workspace: Workspace, demand: Demand, catalog: Catalog, fleet: Fle
     if fleet.provisioning == "none" and not fleet.instance_types:
         raise NoFit([refusals.unknown_nodes()])
     candidates = refusals.candidates(catalog, fleet)
+    if demand.images is not None:
+        roomy = [one for one in candidates if _least_on_host(demand.images) <= (one.memory or inf)]
+        if candidates and not roomy:
+            raise NoFit([refusals.too_many_images(demand, _least_on_host(demand.images))])
+        candidates = roomy
     replicas = workspace.inference.llamacpp.replicas or 1
     found = choosing.cheapest(demand, candidates, replicas, workspace.resource.count, most_nodes)
     if found is None:
@@ -184,7 +191,13 @@ def _plan(workspace: Workspace, demand: Demand, fit: Fit, catalog: Catalog, flee
     smallest = fit
     fit = fitting.with_context(demand, fit)
     nodes, replicas = _nodes_and_replicas(workspace, fit)
-    fallbacks = _fallbacks(fit, demand, catalog, fleet)
+    if not _holds_on_host(demand, fit, fit.instance, nodes, replicas):
+        raise NoFit([refusals.host_too_small(demand, fit, -(-replicas // nodes))])
+    fallbacks = tuple(
+        instance
+        for instance in _fallbacks(fit, demand, catalog, fleet)
+        if _holds_on_host(demand, fit, instance, nodes, replicas)
+    )
     source = weights.of(workspace, demand, fleet)
     if source is None:
         raise NoFit([refusals.no_weights(demand)])
@@ -253,6 +266,17 @@ def _plan(workspace: Workspace, demand: Demand, fit: Fit, catalog: Catalog, flee
         return tuple(told)
 
     return Decision(write, warnings, explain)
+
+
+def _least_on_host(images: Images) -> int:
+    return HOST_ALLOWANCE + CACHE_RAM + images.host
+
+
+def _holds_on_host(demand: Demand, fit: Fit, instance: InstanceType, nodes: int, replicas: int) -> bool:
+    """Whether a node has the memory that its pods ask for, which takes images to be much of it."""
+    if demand.images is None or instance.memory is None:
+        return True
+    return -(-replicas // nodes) * fit.host_memory <= instance.memory
 
 
 def _nodes_and_replicas(workspace: Workspace, fit: Fit) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from berth import argv, labels, names
+from berth.plans import HOST_ALLOWANCE
 from berth.quantities import GIB, MIB, format_bytes
 from generator.charts import adapters, containers, placing
 from generator.charts import weights as supplies
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 PLAN_FOLDER, KEYS_FOLDER, CACHE_FOLDER = "/etc/berth", "/etc/berth-keys", "/cache"
 PLAN_FILE = "plan.json"
 
-HOST_ALLOWANCE = 3 * GIB // 2
-"""Host memory beside what the plan itemises: CUDA's own, the HTTP front, requests. An estimate."""
 READ_SPEED = 150 * MIB
 """Bytes per second of a slow network disk, at which weights must still load before the probe gives up."""
 START_ALLOWANCE_SECONDS = 300

@@ -236,6 +236,35 @@ def test_images_keep_a_replica_on_one_node() -> None:
     assert "networkPolicy" not in found.message
 
 
+def test_a_node_whose_own_memory_is_too_small_for_so_many_images_is_refused() -> None:
+    few: dict[str, Any] = {"preset": "qwen3.5-4b", "parallel": 16}
+    found = refused({}, **few, resource={"instanceType": "Standard_NC4as_T4_v3"})
+    assert found.rule == "host-memory"
+    assert found.needed_bytes is not None
+    assert found.available_bytes is not None
+    assert found.needed_bytes > found.available_bytes
+    assert "of it for images of 16 slots; Standard_NC4as_T4_v3 has 28.0 GiB" in found.reason
+    assert planned(**few, resource={"instanceType": "Standard_NC4as_T4_v3"})
+    assert planned({"maxImageTokens": 256}, **few, resource={"instanceType": "Standard_NC4as_T4_v3"})
+
+
+def test_a_node_with_more_memory_is_chosen_for_many_images() -> None:
+    aws = Fleet(cloud="aws")
+
+    def memory_of_the_chosen(mmproj: Any) -> int:
+        plan = planned(mmproj, preset="qwen3.5-4b", parallel=8, at=aws, resource={"labelSelector": {}})
+        return catalog.load().instance_type(plan.nodes.instance_type or "").memory or 0
+
+    assert memory_of_the_chosen({}) > memory_of_the_chosen(None)
+
+
+def test_more_images_than_any_node_has_memory_for_are_refused() -> None:
+    small = Fleet(provisioning="none", instance_types=({"name": "g4dn.xlarge"},))
+    found = refused({}, preset="qwen3.5-4b", parallel=16, at=small, resource={"labelSelector": {}})
+    assert found.field == "inference.llamacpp.parallel"
+    assert "of it for images of 16 slots, and no instance type has as much" in found.reason
+
+
 def test_a_template_has_no_projector() -> None:
     data = document(
         inference={
