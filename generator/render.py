@@ -44,14 +44,20 @@ class Outcome:
 
 
 def command_line(
-    paths: Sequence[str], *, out: str, check: bool = False, jobs: int | None = None, fleet: Path | None = None
+    paths: Sequence[str],
+    *,
+    out: str,
+    check: bool = False,
+    jobs: int | None = None,
+    fleet: Path | None = None,
+    quiet: bool = False,
 ) -> int:
     """Run the command and return its exit code; data goes to stdout, talk to stderr."""
     if out == "-":
         if check:
             raise OutputError("--check compares with a folder, and --out - has none")
-        return _print_stream(paths, fleet, jobs)
-    outcome = run(paths, Path(out), check=check, jobs=jobs, fleet=fleet)
+        return _print_stream(paths, fleet, jobs, quiet=quiet)
+    outcome = run(paths, Path(out), check=check, jobs=jobs, fleet=fleet, quiet=quiet)
     for line in outcome.notices:
         _say(line)
     if not outcome.valid:
@@ -73,6 +79,7 @@ def run(
     check: bool = False,
     jobs: int | None = None,
     fleet: Path | None = None,
+    quiet: bool = False,
 ) -> Outcome:
     """Bring a folder to what the specs say; with `check`, only tell what would change.
 
@@ -92,7 +99,7 @@ def run(
     from generator.study import study
 
     found = study(paths, fleet).together()
-    notices = _problems(found, errors_only=check)
+    notices = _problems(found, errors_only=check or quiet)
     if not found.valid:
         return Outcome(valid=False, notices=tuple(notices))
     with contextlib.nullcontext() if check else store.alone(out):
@@ -198,12 +205,12 @@ def _inputs(lock: Lock, target: Target) -> str | None:
     return owned.inputs if owned is not None else None
 
 
-def _print_stream(paths: Sequence[str], fleet: Path | None, jobs: int | None) -> int:
+def _print_stream(paths: Sequence[str], fleet: Path | None, jobs: int | None, *, quiet: bool) -> int:
     from generator import rendering
     from generator.study import study
 
     found = study(paths, fleet).together()
-    for line in _problems(found, errors_only=False):
+    for line in _problems(found, errors_only=quiet):
         _say(line)
     if not found.valid:
         _say("nothing was rendered")

@@ -17,6 +17,7 @@ def command(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 if the folder differs from a fresh render.")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Leave out the warnings.")] = False,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Processes that render.")
     ] = None,
@@ -36,4 +37,4 @@ def command(
     """
     from generator import render
 
-    raise typer.Exit(render.command_line(paths, out=out, check=check, jobs=jobs, fleet=fleet))
+    raise typer.Exit(render.command_line(paths, out=out, check=check, jobs=jobs, fleet=fleet, quiet=quiet))

@@ -116,3 +116,16 @@ def test_a_long_render_says_that_it_works_where_somebody_watches(
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].endswith("1 rendered, 0 unchanged")
     assert ("rendering 1 Workspaces …" in lines) is watched
+
+
+@pytest.mark.parametrize("out", ["-", "out"], ids=["to a stream", "to a folder"])
+def test_a_quiet_render_leaves_out_the_warnings(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "one.yaml").write_text(SPEC.replace("Standard_NC24ads_A100_v4", "Standard_NC12s_v3"))
+    assert cli.run(["render", "one.yaml", "--out", "-"]) == 0
+    assert ": warning: " in capsys.readouterr().err
+    assert cli.run(["render", "one.yaml", "--out", out, "--quiet"]) == 0
+    assert ": warning: " not in capsys.readouterr().err
