@@ -164,7 +164,7 @@ def test_the_plan_explains_what_images_take_and_whence_they_come() -> None:
     assert f", projector {gib(taken)}, CUDA" in plan.explanation[0]
     assert plan.explanation[-1] == (
         f"images: mmproj-model-f16.gguf from the same place, {gib(taken)} on the first GPU for up to 258 "
-        "tokens each, pinned by digest"
+        f"tokens each, {gib(memory(plan).host.projector or 0)} of the node's memory, pinned by digest"
     )
     assert "Unpinned" in planned({"file": "mine.gguf"}).explanation[-1]
 
