@@ -332,8 +332,8 @@ def explanation(
     if projector is not None and first is not None:
         yield (
             f"images: {projector.file} from the same place, {gib(first)} on the first GPU for up to "
-            f"{projector.image_tokens} tokens each, {gib(fit.memory.host.projector or 0)} of the node's memory, "
-            f"{_pin(projector.pinned)}"
+            f"{projector.image_tokens} tokens each, {gib(fit.memory.host.projector or 0)} of the node's "
+            f"memory, {_pin(projector.pinned)}"
         )
     for adapter in adapters:
         yield (
