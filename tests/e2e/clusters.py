@@ -58,6 +58,15 @@ class Cluster:
     def kubectl(self, *arguments: str | Path, stdin: str | None = None, check: bool = True) -> str:
         return self("kubectl", *arguments, stdin=stdin, check=check)
 
+    def refused(self, *arguments: str) -> str:
+        """Return why the cluster refuses what kubectl asks for."""
+        done = subprocess.run(
+            [self.program, "run", "kubectl", *arguments],
+            capture_output=True, text=True, timeout=_RUN_SECONDS, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1, f"not refused: {done.stdout}{done.stderr}"
+        return done.stderr
+
     def get(self, *arguments: str) -> Any:
         """Return an object or a list as data."""
         return json.loads(self.kubectl("get", *arguments, "-o", "json"))
@@ -68,7 +77,7 @@ class Cluster:
 
     def give(self, *images: str) -> None:
         """Give the node images of this machine; without them there is no test."""
-        missing = [name for name in images if not _built(name)]
+        missing = [name for name in images if not built(name)]
         if missing:
             skip(f"no image {' and no '.join(missing)}: `BERTH_IMAGES=1 pytest -k image` builds them")
         for name in images:
@@ -143,7 +152,8 @@ def running() -> Iterator[Cluster]:
         yield Cluster(program)
 
 
-def _built(image: str) -> bool:
+def built(image: str) -> bool:
+    """Say whether this machine has an image."""
     if shutil.which("podman") is None:
         return False
     return subprocess.run(["podman", "image", "exists", image], check=False).returncode == 0

@@ -16,17 +16,16 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from tests.e2e import clusters
+from tests.e2e import clusters, installed, models
 from tests.e2e.cloud import Cloud
 from tests.e2e.conftest import ROOT
 from tests.e2e.syncers import ArgoCD, Flux, Syncer
 from tests.repositories import git
-from tests.serving.conftest import packaged_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,11 +34,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-NAME, PLATFORM = "harbour", "berth-system"
-MODEL_IMAGE = f"{clusters.REGISTRY}/models/smollm2-135m-instruct:q4_1"
+NAME = "harbour"
 TWO_GPUS, ONE_GPU = "Lab_2xT4", "Lab_1xT4"
 GPUS = {TWO_GPUS: 2, ONE_GPU: 1}
-QUESTION = {"prompt": "The capital of France is", "max_length": 10, "do_sample": False}
 CLUSTERS_OWN = {"configmap/kube-root-ca.crt", "configmap/openshift-service-ca.crt", "serviceaccount/default"}
 """What a cluster puts into every namespace, in its own time."""
 SMALL = """\
@@ -115,29 +112,14 @@ def platform(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "images": {**clusters.PROGRAM_IMAGES, "server": server, "pullPolicy": "Never"},
         "instanceTypes": [_instance(name, count) for name, count in GPUS.items()],
     }
-    (folder / "berth.yaml").write_text(yaml.safe_dump(fleet))
     cluster.kubectl("apply", "--server-side", "-f", ROOT / "tests" / "data" / "crds")
-    berth = ROOT / ".venv" / "bin" / "berth"
-    rendered = cluster(berth, "install", "--fleet", folder / "berth.yaml", "--out", "-")
-    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=rendered)
-    for program in clusters.PROGRAM_IMAGES:
-        cluster.kubectl("rollout", "status", f"deployment/berth-{program}", "-n", PLATFORM, "--timeout=110s")
-    yield fleet
-    for kind in ("validatingwebhookconfiguration", "mutatingwebhookconfiguration"):
-        cluster.kubectl("delete", kind, "berth-webhook", "--ignore-not-found")
-    cluster.kubectl("delete", "namespace", PLATFORM, "--timeout=110s", check=False)
+    with installed.platform(cluster, folder, fleet):
+        yield fleet
 
 
 @pytest.fixture(scope="module")
 def weights(cluster: Cluster) -> dict[str, str]:
-    """A model's image in the cluster's registry, made by `berth package`."""
-    model = packaged_model()
-    if model is None:
-        clusters.skip("no model: `make engine` installs it")
-    file = cast("Path", model)
-    berth = ROOT / ".venv" / "bin" / "berth"
-    told = cluster(berth, "package", file, "--to", f"docker://{MODEL_IMAGE}", "--format", "json")
-    return {"image": json.loads(told)["reference"], "file": file.name}
+    return models.pushed(cluster)
 
 
 class Report:
@@ -253,12 +235,7 @@ def test_a_commit_that_cannot_fit_is_refused_by_the_cluster_as_by_the_check(
     file.write_text(yaml.safe_dump(spec))
     told = json.loads(repository.berth("check", "workspaces", "--format", "json", code=1))
     reason = told["workspaces"][0]["problems"][0]["reason"]
-    done = subprocess.run(
-        [cluster.program, "run", "kubectl", "apply", "-f", str(file)],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert reason in done.stderr
+    assert reason in cluster.refused("apply", "-f", str(file))
 
 
 def _instance(name: str, count: int) -> dict[str, Any]:
@@ -302,7 +279,7 @@ def _wait_for(cluster: Cluster, namespace: str, condition: str, report: Report) 
 
 
 def ask(cluster: Cluster, namespace: str) -> tuple[int, str]:
-    return cluster.post(f"http://{_address(cluster, namespace)}/chat", QUESTION, 60)
+    return cluster.post(f"http://{_address(cluster, namespace)}/chat", models.QUESTION, 60)
 
 
 def _address(cluster: Cluster, namespace: str) -> str:
@@ -317,7 +294,7 @@ def asking(cluster: Cluster, namespace: str, report: Report) -> Iterator[None]:
 
     def go_on() -> None:
         while not over.is_set():
-            report.answers[str(cluster.post(url, QUESTION, 60)[0])] += 1
+            report.answers[str(cluster.post(url, models.QUESTION, 60)[0])] += 1
             time.sleep(0.1)
 
     thread = threading.Thread(target=go_on)
