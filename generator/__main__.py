@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import sys
 
@@ -15,6 +16,7 @@ def main() -> None:
     # A short-lived process: looking for cycles in a thousand small documents costs more than it frees.
     gc.disable()
     _open_closed_streams()
+    _write_every_letter()
     try:
         code = _run()
     except KeyboardInterrupt:
@@ -39,6 +41,16 @@ def _open_closed_streams() -> None:
     """Have what goes to a closed stdout or stderr (`>&-`) go nowhere; no other file takes its number."""
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
+def _write_every_letter() -> None:
+    """Have files and pipes get UTF-8, as JSON and YAML are, and an older terminal `?` for what it has not."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            if stream.isatty():
+                stream.reconfigure(errors="replace")
+            else:
+                stream.reconfigure(encoding="utf-8")
 
 
 def _leave_at_once() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from berth import catalog, models, projectors
 from berth.engine import gguf, memory
+from berth.engine.overhead import compute_capability
 from berth.entries import Projector
 from berth.errors import BerthError, InvalidGguf, InvalidSettings
 from berth.quantities import gib
@@ -89,6 +90,10 @@ def size(asked: Asked) -> Sized:
     slot = settings.context if settings.kv_unified else settings.context // settings.parallel
     if slot > trained:
         warnings.append(f"{slot} tokens per slot are beyond the {trained} that the model was trained for")
+    if asked.gpu is not None and compute_capability(asked.gpu) is None:
+        warnings.append(
+            f"no GPU is known as {asked.gpu!r}, so CUDA is counted as on the newest; see `berth skus`"
+        )
     figures = memory.footprint(layout, settings, memory.overhead(asked.gpu))
     return Sized(name, quantization, settings, figures, asked.gpu is not None, tuple(warnings))
 

@@ -117,12 +117,17 @@ def overhead(gpu_model: str | None) -> Overhead | None:
     """CUDA's share on a GPU by its name, of the newest kind where the name is not known; None for no name."""
     if gpu_model is None:
         return None
+    return Overhead(compute_capability(gpu_model) or _NEWEST)
+
+
+def compute_capability(gpu_model: str) -> float | None:
+    """A GPU's compute capability by its name, None of one that is not known."""
     name = re.sub(r"[^A-Z0-9]+", " ", gpu_model.upper()).split()
     for known in sorted(_CAPABILITIES, key=len, reverse=True):
         words = known.split()
         if any(name[start : start + len(words)] == words for start in range(len(name))):
-            return Overhead(_CAPABILITIES[known])
-    return Overhead(_NEWEST)
+            return _CAPABILITIES[known]
+    return None
 
 
 def _products(layout: Layout) -> frozenset[tuple[int, int, bool, int]]:

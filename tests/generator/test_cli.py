@@ -230,6 +230,13 @@ def test_a_gpu_adds_what_cuda_takes(berth: Any) -> None:
     assert real["total"] - bare["total"] == real["overhead"]
 
 
+def test_a_gpu_that_nobody_knows_is_told(berth: Any) -> None:
+    assert "warning" not in berth("size", "falcon-7b", "--gpu", "nvidia-a100")[2]
+    code, _, talk = berth("size", "falcon-7b", "--gpu", "A1O")
+    assert code == 0
+    assert "warning: no GPU is known as 'A1O', so CUDA is counted as on the newest" in talk
+
+
 def test_a_context_beyond_training_warns_and_answers(berth: Any) -> None:
     code, out, talk = berth("size", "falcon-7b", "--context", 4096, "--format", "json")
     assert code == 0

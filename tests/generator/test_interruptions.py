@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -169,3 +170,30 @@ def test_an_option_that_does_nothing_is_refused(
     assert cli.run(arguments) == 2
     assert words in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_what_is_piped_is_utf_8_whatever_the_terminal_speaks(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.yaml").write_text(SPEC.replace("NAME", "a"))
+    done = subprocess.run(
+        [*BERTH, "plan", "a.yaml"], cwd=tmp_path, capture_output=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+             "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "1 × Standard_NC12s_v3" in done.stdout.decode()
+
+
+def test_an_older_terminal_gets_question_marks_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(SPEC.replace("NAME", "a"))
+    master, terminal = pty.openpty()
+    done = subprocess.run(
+        [*BERTH, "plan", "a.yaml"], cwd=tmp_path, stdout=terminal, stderr=subprocess.PIPE, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+             "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "COLUMNS": "160"},
+    )  # fmt: skip
+    os.close(terminal)
+    shown = os.read(master, 65536).decode()
+    os.close(master)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "1 ? Standard_NC12s_v3" in shown
