@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from berth import catalog, choosing, fitting, projectors
+from berth import choosing, fitting, projectors
 from berth.errors import CatalogError, UnknownInstanceType, UnknownModel
 from berth.quantities import gib
-from generator import terminal
+from generator import own, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from berth.catalog import Catalog
     from berth.instances import InstanceType
     from berth.models import Model
 
 
-def show_presets(search: str | None, *, as_json: bool) -> None:
+_OWN = "the fleet file"
+
+
+def show_presets(search: str | None, *, as_json: bool, fleet: Path | None = None) -> None:
     """Print the presets whose name, alias, family or title holds `search`."""
-    found = catalog.load().search(search or "")
+    found = own.catalog(fleet).search(search or "")
     if as_json:
         print(json.dumps({"presets": [_preset(model) for model in found]}, indent=2))
         return
@@ -40,12 +44,14 @@ def show_presets(search: str | None, *, as_json: bool) -> None:
     _none_found(rows, search, "preset")
 
 
-def show_instance_types(search: str | None, *, as_json: bool) -> None:
+def show_instance_types(search: str | None, *, as_json: bool, fleet: Path | None = None) -> None:
     """Print the instance types whose name, cloud or GPU holds `search`."""
     text = (search or "").casefold()
     found = [
         instance
-        for instance in sorted(catalog.load().instance_types.values(), key=lambda one: (one.cloud, one.name))
+        for instance in sorted(
+            own.catalog(fleet).instance_types.values(), key=lambda one: (one.cloud, one.name)
+        )
         if text in f"{instance.name} {instance.cloud} {instance.gpu_model}".casefold()
     ]
     if as_json:
@@ -67,13 +73,13 @@ def show_instance_types(search: str | None, *, as_json: bool) -> None:
     _none_found(rows, search, "instance type")
 
 
-def explain(name: str, *, as_json: bool) -> None:
+def explain(name: str, *, as_json: bool, fleet: Path | None = None) -> None:
     """Print everything known of one preset or instance type.
 
     Raises:
         CatalogError: neither has that name.
     """
-    known = catalog.load()
+    known = own.catalog(fleet)
     try:
         model = known.model(name)
     except UnknownModel as no_model:
@@ -116,7 +122,7 @@ def _explain_model(model: Model, known: Catalog, as_json: bool) -> None:
         fit = choice.fit
         gpus = f"{fit.gpus} of {fit.instance.gpu_count} × {fit.instance.gpu_model}"
         print(f"    {cloud:<7} {fit.instance.name}: {gpus}")
-    print(f"  source           {model.source} ({model.as_of})")
+    print(f"  source           {f'{model.source} ({model.as_of})' if model.source else _OWN}")
 
 
 def _explain_instance(instance: InstanceType, as_json: bool) -> None:
@@ -136,7 +142,7 @@ def _explain_instance(instance: InstanceType, as_json: bool) -> None:
     print(f"  price per hour     {_price(instance)}")
     if instance.retired:
         print(f"  retired            {instance.retired}")
-    print(f"  source             {instance.source}")
+    print(f"  source             {instance.source or _OWN}")
 
 
 def _cheapest_by_cloud(model: Model, known: Catalog) -> dict[str, choosing.Choice]:

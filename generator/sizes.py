@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from berth import catalog, models, projectors
+from berth import models, projectors
 from berth.engine import gguf, memory
 from berth.engine.overhead import compute_capability
 from berth.entries import Projector
 from berth.errors import BerthError, InvalidGguf, InvalidSettings
 from berth.quantities import gib
+from generator import own, terminal
 from generator import projectors as described
-from generator import terminal
 
 if TYPE_CHECKING:
     from berth.engine.layouts import Layout
@@ -41,6 +41,7 @@ class Asked:
     gpu: str | None
     mmproj: str | None = None
     image_max_tokens: int | None = None
+    fleet: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def _images(asked: Asked) -> Images | None:
     elif asked.mmproj != PRESETS_OWN:
         raise BerthError(f"--mmproj {asked.mmproj} is neither a .gguf file nor the word {PRESETS_OWN}")
     elif not _is_file(asked.model):
-        known = catalog.load().model(asked.model).projector
+        known = own.catalog(asked.fleet).model(asked.model).projector
     if known is None:
         raise BerthError(f"nothing says what images take with {asked.model}; name the projector's file")
     return projectors.measure(known, asked.image_max_tokens, flash_attention=asked.flash_attention)
@@ -134,7 +135,7 @@ def _subject(asked: Asked) -> tuple[str, str, Layout, int, bool]:
             model.default_context,
             model.task in _EMBEDS,
         )
-    preset = catalog.load().model(asked.model)
+    preset = own.catalog(asked.fleet).model(asked.model)
     quantization = preset.quantization(asked.quantization or preset.default_quantization)
     return (
         preset.name,
@@ -197,8 +198,6 @@ def to_json(sized: Sized) -> str:
 
 def show(sized: Sized) -> None:
     """Print the figures as a table, one row a GPU."""
-    from rich.table import Table
-
     settings = sized.settings
     console = terminal.console()
     console.print(
@@ -208,21 +207,19 @@ def show(sized: Sized) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("")
     cuda = ("CUDA (estimated)",) if sized.with_overhead else ()
     seeing = ("Projector",) if settings.images is not None else ()
-    for column in ("Weights", "KV cache", "Compute", *seeing, *cuda, "Total"):
-        table.add_column(column, justify="right")
+    head = ("", "Weights", "KV cache", "Compute", *seeing, *cuda, "Total")
+    rows = []
     for index, gpu in enumerate(sized.memory.gpus):
         extra = (gpu.overhead,) if sized.with_overhead else ()
         beside = (gpu.projector or 0,) if seeing else ()
         amounts = (gpu.weights, gpu.kv_cache, gpu.compute, *beside, *extra, gpu.total)
-        table.add_row(f"GPU {index}", *map(gib, amounts))
+        rows.append((f"GPU {index}", *map(gib, amounts)))
     host = sized.memory.host
     none = ("",) if sized.with_overhead else ()
     amounts = (host.weights, host.kv_cache, host.compute, *((host.projector or 0,) if seeing else ()))
-    table.add_row("host", *map(gib, amounts), *none, gib(host.total))
-    console.print(table)
+    rows.append(("host", *map(gib, amounts), *none, gib(host.total)))
+    terminal.table(head, rows, whole=head, numbers=True)
     if not sized.with_overhead:
         console.print("These are the engine's own buffers; --gpu A10 adds what CUDA takes.", style="dim")

@@ -23,10 +23,16 @@ def console() -> Console:
     return Console(width=None if limited else WIDTH_OF_A_PIPE)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Collection[str] = ()) -> None:
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    whole: Collection[str] = (),
+    numbers: bool = False,
+) -> None:
     """Print rows below their head; where a row's words don't fit side by side, print a block for each row.
 
-    The columns named in `whole` are never wrapped.
+    The columns named in `whole` are never wrapped; `numbers` stand at the right of all columns but the first.
     """
     from rich.table import Table
     from rich.text import Text
@@ -40,8 +46,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Collecti
             block(row[0], [(name, cell) for name, cell in zip(head[1:], row[1:], strict=True) if cell])
         return
     found = Table(box=None, header_style="bold", pad_edge=False)
-    for name, width in zip(head, widths, strict=True):
-        found.add_column(name, width=width)
+    for index, (name, width) in enumerate(zip(head, widths, strict=True)):
+        found.add_column(name, width=width, justify="right" if numbers and index else "left")
     for row in rows:
         found.add_row(*map(Text, row))
     screen.print(found)

@@ -8,6 +8,7 @@ import typer
 
 from generator import options
 from generator.commands.size import Format
+from generator.options import EntriesOfFleet
 
 
 def command(
@@ -20,6 +21,7 @@ def command(
         ),
     ],
     format: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = Format.table,
+    fleet: EntriesOfFleet = None,
 ) -> None:
     """Explain one preset or instance type: facts, sources, and what it fits on.
 
@@ -40,4 +42,4 @@ def command(
     if name.lower().endswith(".gguf"):
         describing.explain(Path(name), as_json=format is Format.json)
         return
-    catalogues.explain(name, as_json=format is Format.json)
+    catalogues.explain(name, as_json=format is Format.json, fleet=fleet)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from generator.commands.size import Format
+from generator.options import EntriesOfFleet
 
 
 def command(
@@ -14,6 +15,7 @@ def command(
         str | None, typer.Argument(metavar="[TEXT]", help="Only those whose name, family or title has it.")
     ] = None,
     format: Annotated[Format, typer.Option("--format", "-f", help="How to write the list.")] = Format.table,
+    fleet: EntriesOfFleet = None,
 ) -> None:
     """List the models that `inference.preset.name` can name.
 
@@ -27,4 +29,4 @@ def command(
     """
     from generator import catalogues
 
-    catalogues.show_presets(search, as_json=format is Format.json)
+    catalogues.show_presets(search, as_json=format is Format.json, fleet=fleet)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from generator import options
+from generator.options import EntriesOfFleet
 
 
 class Format(StrEnum):
@@ -79,6 +80,7 @@ def command(
     format: Annotated[
         Format, typer.Option("--format", "-f", help="How to write the figures.")
     ] = Format.table,
+    fleet: EntriesOfFleet = None,
 ) -> None:
     """Show what a model takes, itemised for each GPU; settings mean what llama-server's flags mean.
 
@@ -105,6 +107,7 @@ def command(
         kv_unified=kv_unified is Switch.on,
         gpus=gpus,
         gpu=gpu,
+        fleet=fleet,
         mmproj=mmproj,
         image_max_tokens=image_max_tokens,
     )

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from berth import catalog, models
+from berth import models
 from berth.engine import gguf
 from berth.errors import InvalidGguf
 from berth.plans import Weights
 from berth.spec import formats
-from generator import projectors
+from generator import own, projectors
 from generator.charts import weights as supplies
 from generator.packaging.errors import PackagingError
 
@@ -81,7 +81,7 @@ def read(
     found = models.FILE_TYPES.get(metadata.get("general.file_type", -1))
     model, published = None, None
     if preset is not None:
-        model = catalog.load().model(preset)
+        model = own.catalog().model(preset)
         name = model.quantization(quantization or found or model.default_quantization)
         published = model.quantizations[name]
         found = name
@@ -154,7 +154,7 @@ def _published(name: str) -> tuple[Model, str, File] | None:
     """The one preset whose file has this name."""
     found = [
         (model, quantization, published)
-        for model in catalog.load().models
+        for model in own.catalog().models
         for quantization, published in model.quantizations.items()
         if published.repository is not None and PurePosixPath(published.file).name == name
     ]
