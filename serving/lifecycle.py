@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 import uvloop
 
-from serving import app, metrics, tracing
+from serving import app, connections, metrics, tracing
 from serving.engine import Engine, EngineFailed
 from serving.gate import Gate
 from serving.keys import KeyRing
@@ -41,8 +41,6 @@ EXIT_ENGINE = 70
 EXIT_PORT = 71
 """A port is taken."""
 _LAST_WORDS_SECONDS = 2.0
-_KEEP_ALIVE_SECONDS = 75
-"""Longer than the 60 of usual load balancers, so that they close idle connections first."""
 
 
 class _Server(uvicorn.Server):
@@ -61,6 +59,7 @@ def run(settings: Settings) -> int:
 async def serve(settings: Settings) -> int:
     """Serve until a signal, or until the engine is given up."""
     stop = _stop_signals()
+    connections.Connection.most = connections.connections_at_most()
     try:
         sockets = [_listen(settings.host, settings.port)]
         if settings.metrics_port is not None:
@@ -187,9 +186,9 @@ def _server(application: Any) -> uvicorn.Server:
         access_log=False,
         log_config=None,
         server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=int(connections.IDLE_SECONDS),
         timeout_graceful_shutdown=1,
-        http="httptools",
+        http=connections.Connection,
     )
     return _Server(config)
 
