@@ -95,8 +95,7 @@ def demand(
     An encoder sees a whole text at once, so its batch holds the longest one that a slot takes.
     """
     embeds = model.task in ("embedding", "rerank")
-    longest = model.trained_context if context_size == "auto" else min(context_size, model.trained_context)
-    batch = max(512, longest) if embeds else 2048
+    batch = _batch(model, context_size) if embeds else 2048
     made = Demand(
         model=model,
         model_digest=model.digest,
@@ -112,6 +111,20 @@ def demand(
         adapters=adapters,
     )
     return made if _has_flash_attention(made) else replace(made, flash_attention=False)
+
+
+def _batch(model: Model, context_size: int | Literal["auto"]) -> int:
+    """The longest text that an encoder may have to see at once."""
+    return max(
+        512, model.trained_context if context_size == "auto" else min(context_size, model.trained_context)
+    )
+
+
+def with_context_size(demand: Demand, context_size: int) -> Demand:
+    """Return the same demand for another context per slot."""
+    batch = _batch(demand.model, context_size) if demand.embeddings else demand.batch
+    ubatch = batch if demand.embeddings else demand.ubatch
+    return replace(demand, context_size=context_size, batch=batch, ubatch=ubatch)
 
 
 def with_images(demand: Demand, images: Images) -> Demand:
@@ -192,11 +205,11 @@ def holds(demand: Demand, instance: InstanceType, gpus: int, context_size: int) 
     return measure(demand, instance, gpus, context_size).fits
 
 
-def _counts(demand: Demand, instance: InstanceType, most_nodes: int) -> list[int]:
-    """The numbers of GPUs to try, fewest first."""
+def counts(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> list[int]:
+    """Return the numbers of GPUs to try, fewest first."""
     most = min(demand.layout.hyperparameters.layers + 1, MOST_GPUS)
-    counts = [gpus for gpus in range(1, instance.gpu_count + 1) if gpus <= most]
-    return counts + [
+    on_one = [gpus for gpus in range(1, instance.gpu_count + 1) if gpus <= most]
+    return on_one + [
         instance.gpu_count * n for n in range(2, most_nodes + 1) if instance.gpu_count * n <= most
     ]
 
@@ -205,15 +218,15 @@ def _counts(demand: Demand, instance: InstanceType, most_nodes: int) -> list[int
 def fewest(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> int | None:
     """Return a number of GPUs below which a replica fits for certain nowhere; None where it never fits."""
     context = demand.wanted_context
-    counts = _counts(demand, instance, most_nodes)
-    return next((gpus for gpus in counts if not too_much(demand, instance, gpus, context)), None)
+    tried = counts(demand, instance, most_nodes)
+    return next((gpus for gpus in tried if not too_much(demand, instance, gpus, context)), None)
 
 
 @lru_cache(maxsize=8_192)
 def smallest(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> Fit | None:
     """Return a replica on the fewest GPUs that hold it; None where none do."""
     context = demand.wanted_context
-    for gpus in _counts(demand, instance, most_nodes):
+    for gpus in counts(demand, instance, most_nodes):
         if holds(demand, instance, gpus, context):
             return measure(demand, instance, gpus, context)
     return None
@@ -224,13 +237,13 @@ def best(demand: Demand, instance: InstanceType, most_nodes: int = 1) -> Fit:
     found = smallest(demand, instance, most_nodes)
     if found is not None:
         return found
-    return measure(demand, instance, _counts(demand, instance, most_nodes)[-1], demand.wanted_context)
+    return measure(demand, instance, counts(demand, instance, most_nodes)[-1], demand.wanted_context)
 
 
 def one_less(demand: Demand, fit: Fit) -> Fit | None:
     """Return the last attempt before the one that fits, which says why less is not enough."""
-    counts = [gpus for gpus in _counts(demand, fit.instance, fit.nodes) if gpus < fit.gpus]
-    return measure(demand, fit.instance, counts[-1], demand.wanted_context) if counts else None
+    fewer = [gpus for gpus in counts(demand, fit.instance, fit.nodes) if gpus < fit.gpus]
+    return measure(demand, fit.instance, fewer[-1], demand.wanted_context) if fewer else None
 
 
 def with_context(demand: Demand, fit: Fit) -> Fit:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from berth import fitting, images, plans
-from berth.engine.settings import Images
+from berth.engine.settings import Images, padded
 from berth.errors import BerthError, InvalidSettings
 from berth.problems import Problem
 from berth.weights import pins
@@ -93,7 +93,8 @@ def problems(workspace: Workspace, model: Model, context_size: int) -> Iterator[
             reason = (
                 f"an image takes up to {found.tokens} tokens, and a slot of {context_size} has no room left"
             )
-            fix = f"write a contextSize of more than {found.tokens}, or a smaller mmproj.maxImageTokens"
+            least = padded(found.tokens + 1)
+            fix = f"write contextSize: {least} or more, or a smaller mmproj.maxImageTokens"
             yield Problem(PATH, None, reason, fix, rule="projector")
 
 

@@ -5,14 +5,16 @@ The CLI and the webhook show these texts as they are. Amounts of memory are told
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from berth import choosing, fitting
+from berth import choosing, fitting, placing
 from berth.engine import memory as engine
 from berth.errors import InvalidSettings, UnknownArchitecture
 from berth.problems import Path, Problem
 from berth.quantities import gib
+from berth.spec.resources import MOST_NODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,13 +24,12 @@ if TYPE_CHECKING:
     from berth.fleet import Fleet
     from berth.instances import InstanceType
     from berth.models import Model
+    from berth.placing import Case
     from berth.plans import Adapter, GpuMemory, Projector, Weights
     from berth.workspaces import Workspace
 
 TIGHT_SHARE = 0.10
 """Below this share of spare memory a plan carries a warning."""
-CACHE_TYPES = ("f16", "bf16", "q8_0", "q4_0")
-"""KV types whose flash-attention kernels are in the CUDA builds; K and V must be of one type."""
 _INSTANCE: Path = ("resource", "instanceType")
 _COUNT: Path = ("resource", "count")
 _OURS: Path = ("inference", "llamacpp")
@@ -40,19 +41,31 @@ def unknown(path: Path, value: str, error: Exception, rule: str) -> Problem:
     return Problem(path, value, reason, fix, rule=rule)
 
 
-def cache_types(cache_type_k: str, cache_type_v: str) -> Iterator[Problem]:
-    """Yield what the CUDA builds of the engine cannot serve."""
-    for field, value in (("cacheTypeK", cache_type_k), ("cacheTypeV", cache_type_v)):
-        if value not in CACHE_TYPES:
-            reason = f"the engine's CUDA builds have no flash attention for a KV cache of type {value!r}"
-            yield Problem(
-                (*_OURS, field), value, reason, f"write one of {', '.join(CACHE_TYPES)}", rule="cache-type"
-            )
-    if cache_type_k != cache_type_v and {cache_type_k, cache_type_v} <= set(CACHE_TYPES):
-        mix = f"{cache_type_k} for K and {cache_type_v} for V"
-        reason = f"the KV cache mixes {mix}, for which the engine's CUDA builds have no flash attention"
-        fix = f"write cacheTypeK: {cache_type_v}, or cacheTypeV: {cache_type_k}"
-        yield Problem((*_OURS, "cacheTypeK"), cache_type_k, reason, fix, rule="cache-type")
+def mixed_cache(demand: Demand) -> Problem:
+    """Say that the CUDA builds have kernels for a KV cache of one type alone."""
+    keys, values = demand.cache_type_k, demand.cache_type_v
+    mix = f"{keys} for K and {values} for V"
+    reason = f"the KV cache mixes {mix}, for which the engine's CUDA builds have no flash attention"
+    fixes = [
+        f"{field}: {kind}"
+        for field, kind in (("cacheTypeK", values), ("cacheTypeV", keys))
+        if _starts(_with_cache(demand, kind))
+    ]
+    fix = "write " + ", or ".join(fixes) if fixes else "leave both out"
+    return Problem((*_OURS, "cacheTypeK"), keys, reason, fix, rule="cache-type")
+
+
+def _with_cache(demand: Demand, kind: str) -> Demand:
+    return replace(demand, cache_type_k=kind, cache_type_v=kind)
+
+
+def _starts(demand: Demand) -> bool:
+    """Whether the engine starts with these settings."""
+    try:
+        engine.footprint(demand.layout, demand.settings(demand.wanted_context, gpus=1))
+    except InvalidSettings:
+        return False
+    return True
 
 
 @lru_cache(maxsize=4_096)
@@ -65,38 +78,53 @@ def by_the_engine(demand: Demand) -> tuple[Problem, ...]:
         path = ("inference", "preset", "name")
         return (Problem(path, demand.model.name, str(error), fix, rule="architecture"),)
     except InvalidSettings as error:
-        return (invalid_settings(error),)
+        return (invalid_settings(error, demand),)
     return ()
 
 
-def invalid_settings(error: InvalidSettings) -> Problem:
+def invalid_settings(error: InvalidSettings, demand: Demand) -> Problem:
     """Say why the engine would not start with the settings that the spec asks for."""
-    fix = "write other cacheTypeK and cacheTypeV, contextSize or parallel"
+    fixes = list(_other_settings(demand))
+    fix = "write " + ", or ".join(fixes) if fixes else "write other cacheTypeK and cacheTypeV, or parallel"
     return Problem(_OURS, None, str(error), fix, rule="settings")
 
 
-def no_weights(demand: Demand) -> Problem:
+def _other_settings(demand: Demand) -> Iterator[str]:
+    """The nearest settings with which the engine starts."""
+    if _starts(_with_cache(demand, "f16")):
+        yield "cacheTypeK: f16 and cacheTypeV: f16"
+    slots = demand.parallel
+    while slots > 1:
+        slots = 2 ** ((slots - 1).bit_length() - 1)
+        if _starts(replace(demand, parallel=slots)):
+            yield f"parallel: {slots}"
+            break
+    context = engine.LARGEST_CONTEXT // demand.parallel // fitting.SMALLEST_CONTEXT * fitting.SMALLEST_CONTEXT
+    if context < demand.wanted_context and _starts(fitting.with_context_size(demand, context)):
+        yield f"contextSize: {context}"
+
+
+def no_weights(case: Case, known: list[str]) -> Problem:
+    """Say that nothing tells where the file is; `known` are the quantizations whose file has a source."""
+    demand = case.demand
     reason = f"no published GGUF file of {demand.model.name} in {demand.quantization} is known"
     fix = "name yours in inference.llamacpp.weights, or set weights.source: image in berth.yaml"
+    other = placing.other_quantization(case, known, smaller=False)
+    if other is not None:
+        fix = f"write quantization: {other}, or {fix}"
     return Problem((*_OURS, "weights"), None, reason, fix, rule="weights")
 
 
-def too_old(instance: InstanceType, catalog: Catalog) -> Problem:
+def too_old(instance: InstanceType, other: InstanceType | None) -> Problem:
+    """Say that the GPUs are older than what the engine is built for, and where the replicas stand."""
     reason = (
         f"{instance.name} has {instance.gpu_model} of compute capability {instance.compute_capability}, "
         f"and the engine's builds start at {choosing.OLDEST_COMPUTE_CAPABILITY}"
     )
-    return Problem(
-        _INSTANCE, instance.name, reason, "choose an instance type of Volta or newer", rule="too-old"
-    )
-
-
-def candidates(catalog: Catalog, fleet: Fleet) -> list[InstanceType]:
-    """Return the instance types that may be chosen where a spec names none."""
-    own = [catalog.instance_type(entry["name"]) for entry in fleet.instance_types]
-    if fleet.provisioning == "none" and own:
-        return own
-    return choosing.usable(catalog.instance_types.values(), fleet.cloud)
+    fix = "choose an instance type of Volta or newer"
+    if other is not None:
+        fix = f"write instanceType: {other.name} ({_gpus(other)}), or another one of Volta or newer"
+    return Problem(_INSTANCE, instance.name, reason, fix, rule="too-old")
 
 
 def unknown_nodes() -> Problem:
@@ -105,95 +133,83 @@ def unknown_nodes() -> Problem:
     return Problem(_INSTANCE, None, reason, fix, rule="unknown-nodes")
 
 
-def too_small(
-    workspace: Workspace,
-    demand: Demand,
-    instance: InstanceType,
-    best: Fit,
-    catalog: Catalog,
-    fleet: Fleet,
-    most_nodes: int,
-) -> Problem:
-    """Say what is short on the named instance type and everything that would fit instead."""
-    count = workspace.resource.count or 1
+def too_small(case: Case, instance: InstanceType, catalog: Catalog, known: list[str]) -> Problem:
+    """Say what is short on the named instance type and everything that would do instead.
+
+    `known` are the quantizations whose file has a source.
+    """
+    demand, count = case.demand, case.count or 1
+    best = fitting.best(demand, instance, case.most_nodes)
     reason = f"{need(demand, best)}; {supply(instance)}, so each GPU is short of {gib(best.missing)}"
     if demand.images is not None and count > 1:
         reason += f". {count} nodes are not joined for a model that takes images"
-    elif most_nodes == 1 and count > 1:
+    elif not case.joined and count > 1:
         reason += (
             f". {count} nodes would be joined over the engine's RPC, which has no authentication, and the "
             "fleet file does not declare networkPolicy: enforced"
         )
-    fixes = list(_alternatives(workspace, demand, instance, best, catalog, fleet, most_nodes))
-    fix = "write " + ", or ".join(fixes) if fixes else "choose a smaller model"
-    return _short(_INSTANCE, workspace.resource.instance_type, reason, fix, best)
+    fixes = [f"instanceType: {other.name} ({_gpus(other)})" for other in _other_type(case, catalog)]
+    fixes += _less(case, instance, known)
+    return _short(_INSTANCE, instance.name, reason, _either(fixes), best)
 
 
-def _alternatives(
-    workspace: Workspace,
-    demand: Demand,
-    instance: InstanceType,
-    best: Fit,
-    catalog: Catalog,
-    fleet: Fleet,
-    most_nodes: int,
-) -> Iterator[str]:
-    replicas = workspace.inference.llamacpp.replicas or 1
-    pool = tuple(choosing.usable(catalog.instance_types.values(), instance.cloud))
-    choice = choosing.cheapest(demand, pool, replicas, workspace.resource.count, most_nodes)
-    if choice is not None:
-        yield f"instanceType: {choice.fit.instance.name} ({_gpus(choice.fit.instance)})"
-    context = fitting.largest_context(demand, instance, best.gpus, demand.wanted_context)
-    if context >= fitting.SMALLEST_CONTEXT and context < demand.wanted_context:
+def nothing_fits(case: Case, fleet: Fleet, known: list[str]) -> Problem:
+    """Say why no instance type holds the replicas."""
+    if not case.pool:
+        reason = f"the catalogue has no usable instance type of the cloud {fleet.cloud!r}"
+        return Problem(_INSTANCE, None, reason, "add instanceTypes to berth.yaml", rule="fit")
+    demand = case.demand
+    if not case.roomy:
+        return _too_many_images(case)
+    if replace(case, replicas=None).stands():
+        return _too_few_anywhere(case)
+    largest = max(case.roomy, key=lambda instance: (instance.gpu_count * instance.gpu_memory, instance.name))
+    best = fitting.best(demand, largest, case.most_nodes)
+    reason = f"{need(demand, best)}; the largest instance type, {largest.name}, has {_gpus(largest)}"
+    fixes = [f"inference.llamacpp.{fix}" for fix in _less(case, largest, known)]
+    if demand.images is None and not case.joined and replace(case, joined=True).stands():
+        fixes.append("networkPolicy: enforced in berth.yaml, where that is so, for several nodes")
+    return _short(("inference", "preset", "name"), demand.model.name, reason, _either(fixes), best)
+
+
+def _other_type(case: Case, catalog: Catalog) -> Iterator[InstanceType]:
+    other = placing.elsewhere(case, catalog)
+    if other is not None:
+        yield other
+
+
+def _less(case: Case, instance: InstanceType, known: list[str]) -> Iterator[str]:
+    """The smaller context and quantization with which the replicas stand."""
+    context = placing.smaller_context(case, instance)
+    if context is not None:
         yield f"contextSize: {context}"
-    quantization = _smaller_quantization(workspace, demand, instance, most_nodes)
+    quantization = placing.other_quantization(case, known, smaller=True)
     if quantization is not None:
         yield f"quantization: {quantization}"
 
 
-def _smaller_quantization(
-    workspace: Workspace, demand: Demand, instance: InstanceType, most_nodes: int
-) -> str | None:
-    """The largest smaller quantization that fits and whose file is known."""
-    own = workspace.inference.llamacpp.weights is not None
-    others = [
-        (smaller.layout.size, name, smaller)
-        for name, file in demand.model.quantizations.items()
-        if own or file.repository is not None
-        for smaller in (fitting.with_quantization(demand, name),)
-        if smaller.layout.size < demand.layout.size
-    ]
-    for _, name, smaller in sorted(others, key=lambda entry: entry[:2], reverse=True):
-        if fitting.smallest(smaller, instance, most_nodes) is not None:
-            return name
-    return None
+def _either(fixes: Sequence[str]) -> str:
+    return "write " + ", or ".join(fixes) if fixes else "choose a smaller model"
 
 
-def nothing_fits(
-    workspace: Workspace, demand: Demand, pool: Sequence[InstanceType], fleet: Fleet, most_nodes: int
-) -> Problem:
-    """Say why no instance type holds a replica."""
-    if not pool:
-        reason = f"the catalogue has no usable instance type of the cloud {fleet.cloud!r}"
-        return Problem(_INSTANCE, None, reason, "add instanceTypes to berth.yaml", rule="fit")
-    largest = max(pool, key=lambda instance: (instance.gpu_count * instance.gpu_memory, instance.name))
-    best = fitting.best(demand, largest, most_nodes)
-    if best.fits:
-        asked = workspace.inference.llamacpp.replicas or 1
-        reason = f"{asked} replicas do not fit on {workspace.resource.count} nodes of any instance type"
-        return Problem(_COUNT, workspace.resource.count, reason, "raise count or lower replicas", rule="fit")
-    reason = f"{need(demand, best)}; the largest instance type is {supply(largest)}"
+def _too_few_anywhere(case: Case) -> Problem:
+    """Say that the given nodes of no instance type hold all replicas, though they hold one."""
+    asked, count = case.replicas or 1, case.count or 1
+    on_each = [fit for one in case.roomy if (fit := fitting.smallest(case.demand, one, case.most_nodes))]
+    fewest = min(choosing.nodes_for(fit, asked) for fit in on_each)
+    most = max(case.room(fit) or 0 for fit in on_each)
+    nodes = "1 node" if count == 1 else f"{count} nodes"
+    reason = f"{asked} replicas do not fit on {nodes} of any instance type"
+    return Problem(_COUNT, count, reason, _more_nodes(case, fewest, most), rule="fit")
+
+
+def _more_nodes(case: Case, count: int, replicas: int) -> str:
     fixes = []
-    context = fitting.largest_context(demand, largest, best.gpus, demand.wanted_context)
-    if fitting.SMALLEST_CONTEXT <= context < demand.wanted_context:
-        fixes.append(f"inference.llamacpp.contextSize: {context}")
-    quantization = _smaller_quantization(workspace, demand, largest, most_nodes)
-    if quantization is not None:
-        fixes.append(f"inference.llamacpp.quantization: {quantization}")
-    if most_nodes == 1 and demand.images is None:
-        fixes.append("networkPolicy: enforced in berth.yaml, where that is so, for several nodes")
-    fix = "write " + ", or ".join(fixes) if fixes else "choose a smaller model"
-    return _short(("inference", "preset", "name"), demand.model.name, reason, fix, best)
+    if count <= MOST_NODES and replace(case, count=count).stands():
+        fixes.append(f"count: {count}")
+    if replace(case, replicas=replicas).stands():
+        fixes.append(f"replicas: {replicas}")
+    return _either(fixes)
 
 
 def _short(path: Path, value: str | None, reason: str, fix: str, best: Fit) -> Problem:
@@ -222,11 +238,11 @@ def host_too_small(demand: Demand, fit: Fit, replicas: int) -> Problem:
     )
 
 
-def too_many_images(demand: Demand, least: int) -> Problem:
+def _too_many_images(case: Case) -> Problem:
     """Say that no instance type has the memory to decode the images of all slots."""
-    asked = f"a pod asks for {gib(least)} of a node's memory{_images_of(demand)}"
+    asked = f"a pod asks for {gib(case.least_on_host)} of a node's memory{_images_of(case.demand)}"
     reason = f"{asked}, and no instance type has as much"
-    return Problem((*_OURS, "parallel"), demand.parallel, reason, _FEWER_IMAGES, rule="host-memory")
+    return Problem((*_OURS, "parallel"), case.demand.parallel, reason, _FEWER_IMAGES, rule="host-memory")
 
 
 _FEWER_IMAGES = "write a smaller parallel or mmproj.maxImageTokens"
@@ -237,11 +253,13 @@ def _images_of(demand: Demand) -> str:
     return f", {taken} of it for images of {_slots(demand.parallel)}"
 
 
-def too_few_nodes(count: int, asked: int, room: int, fit: Fit) -> Problem:
+def too_few_nodes(case: Case, fit: Fit, room: int) -> Problem:
+    """Say that the given nodes hold fewer replicas than are asked for."""
+    asked = case.replicas or 1
     needed = choosing.nodes_for(fit, asked)
     need_text = f"{asked} replicas need {needed} nodes of {fit.instance.name}"
-    reason = f"{need_text}, and count is {count}, which holds {room}"
-    return Problem(_COUNT, count, reason, f"write count: {needed}, or replicas: {room}", rule="count")
+    reason = f"{need_text}, and count is {case.count}, which holds {room}"
+    return Problem(_COUNT, case.count, reason, _more_nodes(case, needed, room), rule="count")
 
 
 def need(demand: Demand, fit: Fit) -> str:

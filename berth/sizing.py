@@ -8,23 +8,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import inf
 from typing import TYPE_CHECKING
 
-from berth import adapters, choosing, fitting, projectors, refusals, weights
+from berth import adapters, choosing, fitting, placing, projectors, refusals, weights
 from berth.errors import InvalidSettings, NoFit, UnknownInstanceType, UnknownModel, UnknownQuantization
 from berth.fleet import Fleet
-from berth.plans import CACHE_RAM, HOST_ALLOWANCE, Cost, EngineVariant, NodeRequest, Plan, Server
+from berth.plans import Cost, EngineVariant, NodeRequest, Plan, Server
 from berth.quantities import GIB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from berth.catalog import Catalog
-    from berth.engine.settings import Images
     from berth.fitting import Demand, Fit
     from berth.instances import InstanceType
     from berth.models import Model
+    from berth.placing import Case
+    from berth.plans import Weights
     from berth.problems import Problem
     from berth.workspaces import Workspace
 
@@ -71,24 +71,49 @@ def decide(workspace: Workspace, catalog: Catalog, fleet: Fleet) -> Decision:
     demand = _demand(workspace, catalog, found)
     instance = _named_instance(workspace, catalog, found)
     if demand is None or found:
-        raise NoFit(found)
+        raise NoFit([*found, *_too_old(instance)])
+    case = placing.case(workspace, demand, instance, catalog, fleet)
     try:
-        return _placed(workspace, demand, instance, catalog, fleet)
+        return _placed(workspace, case, catalog, fleet)
     except InvalidSettings as error:
-        raise NoFit([refusals.invalid_settings(error)]) from None
+        raise NoFit([refusals.invalid_settings(error, demand)]) from None
 
 
-def _placed(
-    workspace: Workspace, demand: Demand, instance: InstanceType | None, catalog: Catalog, fleet: Fleet
-) -> Decision:
-    most_nodes = _most_nodes(workspace, fleet)
-    if instance is not None:
-        fit = fitting.best(demand, instance, most_nodes)
-        if not fit.fits:
-            raise NoFit([refusals.too_small(workspace, demand, instance, fit, catalog, fleet, most_nodes)])
+def _placed(workspace: Workspace, case: Case, catalog: Catalog, fleet: Fleet) -> Decision:
+    known = weights.known(workspace, case.demand.model, fleet)
+    source = weights.of(workspace, case.demand, fleet)
+    fit, found = None, list(_too_old(case.instance, case, catalog))
+    if not found:
+        try:
+            fit = _fit(case, catalog, fleet, known)
+        except NoFit as error:
+            found += error.problems
+    if source is None:
+        found.append(refusals.no_weights(case, known))
     else:
-        fit = _cheapest(workspace, demand, catalog, fleet, most_nodes)
-    return _plan(workspace, demand, fit, catalog, fleet)
+        found += projectors.elsewhere(workspace, case.demand.model, source)
+    if fit is None or source is None or found:
+        raise NoFit(found)
+    return _plan(workspace, case, fit, source, catalog, fleet)
+
+
+def _fit(case: Case, catalog: Catalog, fleet: Fleet, known: list[str]) -> Fit:
+    """One replica at the wanted context, where all of them have a place."""
+    if case.instance is None and fleet.provisioning == "none" and not fleet.instance_types:
+        raise NoFit([refusals.unknown_nodes()])
+    fit = case.fit()
+    if fit is None and case.instance is not None:
+        raise NoFit([refusals.too_small(case, case.instance, catalog, known)])
+    if fit is None:
+        raise NoFit([refusals.nothing_fits(case, fleet, known)])
+    room = case.room(fit)
+    if room is not None and (case.replicas or 1) > room:
+        raise NoFit([refusals.too_few_nodes(case, fit, room)])
+    final = fitting.with_context(case.demand, fit)
+    if not case.holds_on_host(final, fit.instance):
+        nodes, replicas = case.nodes_and_replicas(fit)
+        raise NoFit([refusals.host_too_small(case.demand, final, -(-replicas // nodes))])
+    return fit
 
 
 def names(workspace: Workspace, catalog: Catalog) -> list[Problem]:
@@ -96,7 +121,8 @@ def names(workspace: Workspace, catalog: Catalog) -> list[Problem]:
     found: list[Problem] = []
     _demand(workspace, catalog, found)
     if workspace.inference.template is None:
-        _named_instance(workspace, catalog, found)
+        instance = _named_instance(workspace, catalog, found)
+        found += _too_old(instance)
     return found
 
 
@@ -112,8 +138,6 @@ def _demand(workspace: Workspace, catalog: Catalog, found: list[Problem]) -> Dem
     quantization = _quantization(ours.quantization, model, found)
     if quantization is None:
         return None
-    key, value = ours.cache_type_k or "f16", ours.cache_type_v or "f16"
-    found += refusals.cache_types(key, value)
     context, parallel = ours.context_size or model.default_context, ours.parallel or fitting.DEFAULT_PARALLEL
     found += projectors.problems(workspace, model, model.default_context if context == "auto" else context)
     if found:
@@ -123,12 +147,15 @@ def _demand(workspace: Workspace, catalog: Catalog, found: list[Problem]) -> Dem
         quantization,
         context_size=context,
         parallel=parallel,
-        cache_type_k=key,
-        cache_type_v=value,
+        cache_type_k=ours.cache_type_k or "f16",
+        cache_type_v=ours.cache_type_v or "f16",
         adapters=tuple(adapter.size for adapter in adapters.of(workspace)),
     )
     demand = projectors.counted(workspace, demand)
-    found += refusals.by_the_engine(demand)
+    if demand.cache_type_k != demand.cache_type_v:
+        found.append(refusals.mixed_cache(demand))
+    else:
+        found += refusals.by_the_engine(demand)
     return None if found else demand
 
 
@@ -148,61 +175,31 @@ def _named_instance(workspace: Workspace, catalog: Catalog, found: list[Problem]
     if name is None:
         return None
     try:
-        instance = catalog.instance_type(name)
+        return catalog.instance_type(name)
     except UnknownInstanceType as error:
         found.append(_unknown_instance(name, error))
         return None
-    if instance.compute_capability < choosing.OLDEST_COMPUTE_CAPABILITY:
-        found.append(refusals.too_old(instance, catalog))
-    return instance
+
+
+def _too_old(
+    instance: InstanceType | None, case: Case | None = None, catalog: Catalog | None = None
+) -> Iterator[Problem]:
+    if instance is not None and instance.compute_capability < choosing.OLDEST_COMPUTE_CAPABILITY:
+        other = placing.elsewhere(case, catalog) if case is not None and catalog is not None else None
+        yield refusals.too_old(instance, other)
 
 
 def _unknown_instance(name: str, error: UnknownInstanceType) -> Problem:
     return refusals.unknown(("resource", "instanceType"), name, error, "unknown-instance-type")
 
 
-def _most_nodes(workspace: Workspace, fleet: Fleet) -> int:
-    """Several nodes only where the network keeps strangers from the engine's RPC.
-
-    The engine has its projector on a GPU of its own node, and counts those of other nodes first.
-    """
-    if fleet.network_policy != "enforced" or workspace.inference.llamacpp.mmproj is not None:
-        return 1
-    return min(workspace.resource.count or fitting.MOST_NODES_PER_REPLICA, fitting.MOST_NODES_PER_REPLICA)
-
-
-def _cheapest(workspace: Workspace, demand: Demand, catalog: Catalog, fleet: Fleet, most_nodes: int) -> Fit:
-    if fleet.provisioning == "none" and not fleet.instance_types:
-        raise NoFit([refusals.unknown_nodes()])
-    candidates = refusals.candidates(catalog, fleet)
-    if demand.images is not None:
-        roomy = [one for one in candidates if _least_on_host(demand.images) <= (one.memory or inf)]
-        if candidates and not roomy:
-            raise NoFit([refusals.too_many_images(demand, _least_on_host(demand.images))])
-        candidates = roomy
-    replicas = workspace.inference.llamacpp.replicas or 1
-    found = choosing.cheapest(demand, candidates, replicas, workspace.resource.count, most_nodes)
-    if found is None:
-        raise NoFit([refusals.nothing_fits(workspace, demand, candidates, fleet, most_nodes)])
-    return found.fit
-
-
-def _plan(workspace: Workspace, demand: Demand, fit: Fit, catalog: Catalog, fleet: Fleet) -> Decision:
-    smallest = fit
-    fit = fitting.with_context(demand, fit)
-    nodes, replicas = _nodes_and_replicas(workspace, fit)
-    if not _holds_on_host(demand, fit, fit.instance, nodes, replicas):
-        raise NoFit([refusals.host_too_small(demand, fit, -(-replicas // nodes))])
-    fallbacks = tuple(
-        instance
-        for instance in _fallbacks(fit, demand, catalog, fleet)
-        if _holds_on_host(demand, fit, instance, nodes, replicas)
-    )
-    source = weights.of(workspace, demand, fleet)
-    if source is None:
-        raise NoFit([refusals.no_weights(demand)])
-    if elsewhere := list(projectors.elsewhere(workspace, demand.model, source)):
-        raise NoFit(elsewhere)
+def _plan(
+    workspace: Workspace, case: Case, smallest: Fit, source: Weights, catalog: Catalog, fleet: Fleet
+) -> Decision:
+    demand = case.demand
+    fit = fitting.with_context(demand, smallest)
+    nodes, replicas = case.nodes_and_replicas(fit)
+    fallbacks = _fallbacks(case, fit, catalog, fleet)
     projector = projectors.of(workspace, demand, source)
     warnings = tuple(refusals.warnings(workspace, demand, fit, nodes, replicas, source))
     beside = (*demand.adapters, projector.size if projector else 0)
@@ -261,34 +258,11 @@ def _plan(workspace: Workspace, demand: Demand, fit: Fit, catalog: Catalog, flee
     def explain() -> tuple[str, ...]:
         smaller = fitting.one_less(demand, smallest)
         if smaller is None and workspace.resource.instance_type is None:
-            smaller = choosing.next_smaller(demand, smallest, refusals.candidates(catalog, fleet))
+            smaller = choosing.next_smaller(demand, smallest, case.pool)
         told = refusals.explanation(demand, fit, smaller, source, adapters.of(workspace), projector)
         return tuple(told)
 
     return Decision(write, warnings, explain)
-
-
-def _least_on_host(images: Images) -> int:
-    return HOST_ALLOWANCE + CACHE_RAM + images.host
-
-
-def _holds_on_host(demand: Demand, fit: Fit, instance: InstanceType, nodes: int, replicas: int) -> bool:
-    """Whether a node has the memory that its pods ask for, which takes images to be much of it."""
-    if demand.images is None or instance.memory is None:
-        return True
-    return -(-replicas // nodes) * fit.host_memory <= instance.memory
-
-
-def _nodes_and_replicas(workspace: Workspace, fit: Fit) -> tuple[int, int]:
-    """Given nodes are filled with replicas; otherwise the replicas say how many nodes there are."""
-    count, asked = workspace.resource.count, workspace.inference.llamacpp.replicas
-    if count is None:
-        replicas = asked or 1
-        return choosing.nodes_for(fit, replicas), replicas
-    room = count // fit.nodes if fit.nodes > 1 else count * fit.replicas_per_node
-    if asked is not None and asked > room:
-        raise NoFit([refusals.too_few_nodes(count, asked, room, fit)])
-    return count, asked or room
 
 
 def _room_for_surge(fit: Fit, nodes: int, replicas: int) -> bool:
@@ -296,7 +270,7 @@ def _room_for_surge(fit: Fit, nodes: int, replicas: int) -> bool:
     return room > replicas and fit.nodes == 1
 
 
-def _fallbacks(fit: Fit, demand: Demand, catalog: Catalog, fleet: Fleet) -> tuple[InstanceType, ...]:
+def _fallbacks(case: Case, fit: Fit, catalog: Catalog, fleet: Fleet) -> tuple[InstanceType, ...]:
     """The fleet's fallback instance types for which this very plan is valid too."""
     valid = []
     for name in fleet.fallback_instance_types:
@@ -304,7 +278,9 @@ def _fallbacks(fit: Fit, demand: Demand, catalog: Catalog, fleet: Fleet) -> tupl
         same_shape = instance.gpu_count >= fit.instance.gpu_count or fit.gpus <= instance.gpu_count == 1
         if instance.name == fit.instance.name or not same_shape or fit.nodes > 1:
             continue
-        if fitting.holds(demand, instance, fit.gpus, fit.context_size):
+        if fitting.holds(case.demand, instance, fit.gpus, fit.context_size) and case.holds_on_host(
+            fit, instance
+        ):
             valid.append(instance)
     return tuple(valid)
 

@@ -12,6 +12,7 @@ _PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 if TYPE_CHECKING:
     from berth.fitting import Demand
     from berth.fleet import Fleet
+    from berth.models import Model
     from berth.workspaces import WeightsSource, Workspace
 
 
@@ -44,6 +45,14 @@ def of(workspace: Workspace, demand: Demand, fleet: Fleet) -> Weights | None:
         sha256=published.sha256,
         pinned=pins(published.sha256, published.file),
     )
+
+
+def known(workspace: Workspace, model: Model, fleet: Fleet) -> list[str]:
+    """Return the quantizations whose file has a source."""
+    anywhere = workspace.inference.llamacpp.weights is not None or (
+        fleet.weights.source == "image" and fleet.weights.registry
+    )
+    return [name for name, file in model.quantizations.items() if anywhere or file.repository is not None]
 
 
 def _own(

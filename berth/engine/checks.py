@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from berth.engine.layouts import Layout
     from berth.engine.settings import Settings
 
-_LARGEST_CONTEXT = 2**31 - 1
+LARGEST_CONTEXT = 2**31 - 1
 _LARGEST_BATCH = 2**20
 _FUSED_HEADS = frozenset({40, 64, 72, 80, 96, 112, 128, 256})
 """Lengths of heads, the same for keys and values, that CUDA's flash attention knows."""
@@ -45,7 +45,7 @@ def check_settings(layout: Layout, settings: Settings) -> list[str]:
 
 def _check_numbers(settings: Settings) -> None:
     for name, value, most in (
-        ("context", settings.context, _LARGEST_CONTEXT),
+        ("context", settings.context, LARGEST_CONTEXT),
         ("parallel", settings.parallel, LARGEST_PARALLEL),
         ("batch", settings.batch, _LARGEST_BATCH),
         ("ubatch", settings.ubatch, _LARGEST_BATCH),

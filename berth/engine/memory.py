@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from berth import plans
 from berth.engine import kv, replay
-from berth.engine.checks import check_settings, flash_attention_on_cuda
+from berth.engine.checks import LARGEST_CONTEXT, check_settings, flash_attention_on_cuda
 from berth.engine.devices import place
 from berth.engine.overhead import Overhead, overhead
 from berth.engine.settings import PADDING, Batch, Settings
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from berth.engine.layouts import Layout
 
 __all__ = [
-    "Overhead", "Settings", "check_settings", "flash_attention_on_cuda", "footprint", "largest_context",
-    "least", "overhead", "trained_context",
+    "LARGEST_CONTEXT", "Overhead", "Settings", "check_settings", "flash_attention_on_cuda", "footprint",
+    "largest_context", "least", "overhead", "trained_context",
 ]  # fmt: skip
 
 

@@ -112,7 +112,8 @@ def test_a_proposed_context_fits_and_the_next_larger_one_does_not() -> None:
 
 
 def test_a_proposed_quantization_fits() -> None:
-    fields: dict[str, Any] = {"preset": "falcon-40b", "instance": "Standard_NC24s_v3"}
+    own = {"pvc": "models", "file": "falcon.gguf"}
+    fields: dict[str, Any] = {"preset": "falcon-40b", "instance": "Standard_NC24s_v3", "weights": own}
     problem = refusal(**fields, quantization="F16")
     quantization = problem.fix.partition("quantization: ")[2].split(",")[0]
     assert plan(**fields, quantization=quantization)
