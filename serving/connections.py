@@ -7,6 +7,7 @@ the engine fail, which would look as if the engine hung.
 
 from __future__ import annotations
 
+import re
 import resource
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,6 +23,8 @@ HEAD_SECONDS = 20.0
 IDLE_SECONDS = 75.0
 """Without a request. More than the 60 of usual load balancers, so that they close idle connections first."""
 _MOST_CONNECTIONS = 8192
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+_IGNORED = b"\r\nignored:"
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-type: text/plain; charset=utf-8\r\ncontent-length: 31\r\nconnection: close\r\n\r\n"
@@ -55,6 +58,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._timer: asyncio.TimerHandle | None = None
+        self._in_head = True
         self._further = False
         self._standing = 0
         """Bytes since the parser came to the end of anything."""
@@ -77,7 +81,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read on, and hang up where that leads nowhere."""
         self._further = False
-        super().data_received(data)
+        super().data_received(_without_upgrade(data) if self._in_head else data)
         self._standing = 0 if self._further else self._standing + len(data)
         if self._standing > HEAD_BYTES and not self.transport.is_closing():
             if self._at_rest:
@@ -91,7 +95,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Leave the time to the request's own bounds."""
-        self._further = True
+        self._in_head, self._further = False, True
         self._work()
         super().on_headers_complete()
 
@@ -102,7 +106,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Take the end of the body."""
-        self._further = True
+        self._in_head = self._further = True
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -136,3 +140,12 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
         else:  # the head of the next request, which comes while this one is answered
             self._rest(self.idle_seconds)
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Blot an offer of another protocol out, as a server may; the parser would pass over the request's body.
+
+    Java's own client offers HTTP/2 with every request.
+    """
+    head, end, body = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(_IGNORED, head, count=1) + end + body if _UPGRADE.search(head) else data

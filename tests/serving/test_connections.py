@@ -21,14 +21,15 @@ ANSWERED = b"HTTP/1.1 200 OK\r\n"
 
 
 async def _application(scope: Any, receive: Any, send: Any) -> None:
-    """Read the body and answer; of `/refuse` it wants none, and `/slow` takes its time."""
-    if scope["path"] != "/refuse":
-        while (await receive()).get("more_body"):
-            pass
+    """Answer with the body; of `/refuse` it wants none, and `/slow` takes its time."""
+    body, more = b"", scope["path"] != "/refuse"
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body")
     await asyncio.sleep(0.3 if scope["path"] == "/slow" else 0)
-    headers = [(b"content-length", b"2")]
+    headers = [(b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"ok"})
+    await send({"type": "http.response.body", "body": body})
 
 
 @contextlib.asynccontextmanager
@@ -146,13 +147,25 @@ def test_nobody_holds_a_connection_without_a_request(pieces: list[bytes]) -> Non
 @pytest.mark.usefixtures("hasty")
 def test_nobody_holds_a_connection_by_the_body_of_an_answered_request() -> None:
     head = b"POST /refuse HTTP/1.1\r\nhost: front\r\ncontent-length: 100000\r\n\r\n"
-    assert _run(head, *[b"x"] * 20, pause=0.05) in (b"(reset)", ANSWERED + b"content-length: 2\r\n\r\nok")
+    assert _run(head, *[b"x"] * 20, pause=0.05) in (b"(reset)", ANSWERED + b"content-length: 0\r\n\r\n")
 
 
 @pytest.mark.usefixtures("hasty")
 def test_an_answer_that_takes_longer_than_a_head_may_is_no_reason_to_hang_up() -> None:
     slow = REQUEST.replace(b"/", b"/slow", 1) + b"\r\n"
     assert _run(slow + REQUEST).count(b"200 OK") == 1  # the second request's head never ends
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05], ids=["at once", "the body after its head"])
+def test_an_offer_of_another_protocol_costs_no_body(pause: float) -> None:
+    """As Java's HttpClient sends it."""
+    head = b"POST / HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nContent-Length: 21\r\n"
+    head += b"Host: front\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\nUpgrade: h2c\r\n\r\n"
+    body = b'{"a": "\r\nUpgrade: b"}'
+    last = b"GET / HTTP/1.1\r\nHost: front\r\nConnection: close\r\n\r\n"
+    answer = _run(head, body, last, pause=pause) if pause else _run(head + body, last)
+    assert answer.count(ANSWERED) == 2
+    assert body in answer
 
 
 def test_where_there_are_too_many_the_one_that_rests_longest_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
