@@ -13,7 +13,7 @@ from dataclasses import dataclass
 _HEAD, _TAIL = 4096, 16384
 _NUMBER = re.compile(
     rb'[{,]\s*"(prompt_tokens|completion_tokens|input_tokens|output_tokens|cache_read_input_tokens|'
-    rb'prompt_n|cache_n|predicted_n|predicted_ms|tokens_evaluated|tokens_predicted)"\s*:\s*([0-9.]+)'
+    rb'prompt_n|cache_n|predicted_n|predicted_ms|tokens_evaluated|tokens_predicted)"\s*:\s*([0-9]{1,15}(?:\.[0-9]+)?)(?![0-9.])'
 )
 
 

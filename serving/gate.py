@@ -167,7 +167,7 @@ def parse(body: bytes) -> dict[str, Any]:
         raise Refusal(
             400, f"the body is no JSON: {problem.msg} at line {problem.lineno} column {problem.colno}"
         ) from None
-    except (UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no text, a number of thousands of digits, or nested too deeply
         raise Refusal(400, "the body is no JSON") from None
     if not isinstance(data, dict):
         raise Refusal(400, "the body must be a JSON object")

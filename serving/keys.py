@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LIMITS = ("requests-per-minute", "tokens-per-minute")
+_WHOLE = re.compile(r"0*[1-9][0-9]{0,14}")
 _PERIOD_SECONDS = 2.0
 
 
@@ -57,7 +59,7 @@ def parse(name: str, content: bytes) -> Key:
     limits: dict[str, int] = {}
     for line in rest:
         field, _, value = (part.strip() for part in line.partition(":"))
-        if field not in _LIMITS or not value.isdecimal() or int(value) < 1:
+        if field not in _LIMITS or _WHOLE.fullmatch(value) is None:
             raise InvalidKey(f"{name}: a line after the key is none of {', '.join(_LIMITS)} with a number")
         limits[field] = int(value)
     return Key(name, _digest(first.encode()), *(limits.get(field) for field in _LIMITS))
@@ -97,7 +99,10 @@ class KeyRing:
         """Keep the ring fresh for ever."""
         while True:
             await asyncio.sleep(_PERIOD_SECONDS)
-            self.refresh()
+            try:
+                self.refresh()
+            except OSError as problem:
+                log.error("API keys stay as they are: %s cannot be read: %s", self._folder, problem)
 
     def identify(self, headers: Iterable[tuple[bytes, bytes]]) -> Key:
         """Return who asks, by `Authorization: Bearer`, `x-api-key` or `api-key`.

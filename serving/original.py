@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse
 from serving import parameters
 from serving.gate import ClientGone, parse, while_connected
 from serving.keys import ANONYMOUS
-from serving.refusals import CLIENT_CLOSED, ORIGINAL, Refusal
+from serving.refusals import CLIENT_CLOSED, ORIGINAL, Refusal, bug
 from serving.upstream import EngineGone
 
 if TYPE_CHECKING:
@@ -84,17 +84,24 @@ class Original:
                 return JSONResponse(found, headers=self._last())
             except Refusal as refusal:
                 status = refusal.status
-                headers = {name.decode(): value.decode() for name, value in refusal.headers()}
-                return Response(refusal.body(ORIGINAL), status, {**headers, **self._last()})
+                return self._refused(refusal)
             except ClientGone:
                 self._gate.metrics.cut("client")
                 return Response(status_code=CLIENT_CLOSED)
+            except Exception as problem:
+                failure = bug(problem)
+                status = failure.status
+                return self._refused(failure)
             finally:
                 seconds = monotonic() - arrived
                 self._gate.metrics.answered(key.name, status, seconds)
                 if trace is not None:
                     trace.end(status, key.name)
                 log.info("POST %s %d key=%s %.3f s", request.url.path, status, key.name, seconds)
+
+    def _refused(self, refusal: Refusal) -> Response:
+        headers = {name.decode(): value.decode() for name, value in refusal.headers()}
+        return Response(refusal.body(ORIGINAL), refusal.status, {**headers, **self._last()})
 
     def _last(self) -> dict[str, str]:
         """While draining, a client's next request belongs to another pod and another connection."""
@@ -105,7 +112,9 @@ class Original:
             async with asyncio.timeout(self._gate.bounds.request_seconds):
                 return await answer
         except TimeoutError:
-            raise Refusal(408, "the answer took too long") from None
+            self._gate.metrics.cut("timeout")
+            text = f"no complete answer within {self._gate.bounds.request_seconds:g} seconds"
+            raise Refusal(504, text, code="timeout") from None
 
     async def _chat(self, key: Key, data: dict[str, Any]) -> dict[str, Any]:
         if "input_data" in data:
@@ -186,5 +195,6 @@ class Original:
             raise Refusal(502, str(problem), retry_after=5.0) from None
         if status == 200 and isinstance(answer, dict):
             return answer
-        error = answer.get("error", {}) if isinstance(answer, dict) else {}
-        raise Refusal(400 if status < 500 else 502, str(error.get("message", "the engine gave no answer")))
+        error = answer.get("error") if isinstance(answer, dict) else None
+        message = error.get("message") if isinstance(error, dict) else None
+        raise Refusal(400 if 400 <= status < 500 else 502, str(message or "the engine gave no answer"))

@@ -18,7 +18,7 @@ from serving import media
 from serving.counting import Counter
 from serving.gate import ClientGone, parse, while_connected
 from serving.keys import ANONYMOUS
-from serving.refusals import ANTHROPIC, CLIENT_CLOSED, OPENAI, Refusal, event
+from serving.refusals import ANTHROPIC, CLIENT_CLOSED, OPENAI, Refusal, bug, event
 from serving.routes import PATHS, ROUTES
 from serving.upstream import EngineGone
 
@@ -99,6 +99,11 @@ class Proxy:
             except ClientGone:
                 call.status = CLIENT_CLOSED
                 self._gate.metrics.cut("client")
+            except Exception as problem:
+                failure = bug(problem)
+                call.status = failure.status
+                if not call.begun:  # else the connection is closed in the middle of the answer
+                    await refuse(failure, call.api, send, close=True)
             finally:
                 self._book(call)
 

@@ -7,7 +7,11 @@ client library understands: OpenAI's, Anthropic's or that of the original's Fast
 from __future__ import annotations
 
 import json
+import logging
+import traceback
 from typing import Any, Literal
+
+log = logging.getLogger(__name__)
 
 Api = Literal["openai", "anthropic", "original"]
 OPENAI: Api = "openai"
@@ -60,6 +64,18 @@ def describe(status: int, message: str, api: Api, code: str | None = None) -> di
         return {"type": "error", "error": {"type": kind, "message": message}}
     kind = _OPENAI_TYPES.get(status, fallback)
     return {"error": {"message": message, "type": kind, "param": None, "code": code or kind}}
+
+
+def bug(problem: BaseException) -> Refusal:
+    """Return the answer to a request that failed by a mistake of ours, having logged where.
+
+    An exception's own words may quote a prompt, so only its kind and its place are logged.
+    """
+    while isinstance(problem, BaseExceptionGroup):
+        problem = problem.exceptions[0]
+    places = "".join(traceback.format_tb(problem.__traceback__))
+    log.error("a bug of this server: %s\n%s", type(problem).__name__, places.rstrip())
+    return Refusal(500, "this server failed by a mistake of its own; its log says where")
 
 
 def event(status: int, message: str, api: Api) -> bytes:

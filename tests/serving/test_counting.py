@@ -42,6 +42,15 @@ MESSAGES_STREAM = (
             id="a long document with usage at its start",
         ),
         pytest.param([b'{"error":{"message":"no"}}'], Usage(), id="an error"),
+        pytest.param(
+            [
+                b'{"prompt_tokens":..,"completion_tokens":1.2.3,"prompt_n":'
+                + b"9" * 400
+                + b',"predicted_n":2}'
+            ],
+            Usage(0, 2),
+            id="what is no number counts as none",
+        ),
         pytest.param([], Usage(), id="nothing"),
         pytest.param(
             [b'data: {"delta":{"content":", \\"completion_tokens\\": 999999"}}\n\n'],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +14,7 @@ from serving.limits import Limits
 from serving.refusals import Refusal
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 
 class Clock:
@@ -86,6 +89,30 @@ def test_keys_change_without_a_restart_as_a_secret_volume_changes(tmp_path: Path
     assert (_status(ring, x_api_key="first"), _status(ring, x_api_key="second")) == (401, "new")
 
 
+def test_a_folder_that_cannot_be_read_for_a_while_ends_no_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "old").write_text("first")
+    ring = KeyRing(tmp_path)
+    iterdir = Path.iterdir
+
+    def away(self: Path) -> Iterator[Path]:
+        monkeypatch.setattr(Path, "iterdir", iterdir)
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    async def scenario() -> None:
+        watching = asyncio.create_task(ring.watch())
+        await asyncio.wait({watching}, timeout=0.1)
+        watching.cancel()
+
+    monkeypatch.setattr("serving.keys._PERIOD_SECONDS", 0.01)
+    monkeypatch.setattr(Path, "iterdir", away)
+    (tmp_path / "old").rename(tmp_path / "new")
+    asyncio.run(scenario())
+    assert "Stale file handle" in caplog.text
+    assert _status(ring, x_api_key="first") == "new"
+
+
 def test_a_secret_that_vanishes_locks_the_api(tmp_path: Path) -> None:
     (tmp_path / "team-a").write_text("s3cret")
     ring = KeyRing(tmp_path)
@@ -119,6 +146,7 @@ def test_a_key_may_carry_its_limits() -> None:
         pytest.param(b"\xff\xfe", id="no text"),
         pytest.param(b"k\nrequests-per-minute: -1", id="a negative limit"),
         pytest.param(b"k\nrequests-per-minute: 0", id="a limit of zero"),
+        pytest.param(b"k\nrequests-per-minute: " + b"9" * 5000, id="a limit beyond all numbers"),
         pytest.param(b"k\nanother key", id="a second key"),
     ],
 )

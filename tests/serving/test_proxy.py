@@ -153,6 +153,7 @@ def test_an_error_of_the_engine_passes_unchanged() -> None:
         pytest.param(Client(body=b'{"a":'), 400, "no JSON", id="broken JSON"),
         pytest.param(Client(body=b"\xff"), 400, "no JSON", id="no text"),
         pytest.param(Client(body=b"[" * 100_000), 400, "no JSON", id="nested without end"),
+        pytest.param(Client(body=b'{"a":' + b"1" * 5000 + b"}"), 400, "no JSON", id="a number without end"),
         pytest.param(Client(body=b"[1]"), 400, "must be a JSON object", id="a list"),
         pytest.param(Client(body=b'{"a":"' + b"x" * 2000 + b'"}'), 413, "1000 bytes", id="too large"),
         pytest.param(Client(path="/slots", method="GET"), 404, "no /slots", id="the slots of others"),
