@@ -97,7 +97,8 @@ class Engine:
         self._backoff_seconds = backoff_seconds
         self._ends: list[float] = []
         self._process: asyncio.subprocess.Process | None = None
-        self._stopping = False
+        self.stopping = False
+        """Whether `stop` was called."""
 
     @property
     def ready(self) -> bool:
@@ -121,12 +122,12 @@ class Engine:
         self.state = "stopped"
 
     async def _keep_running(self, group: Group) -> None:
-        while not self._stopping:
+        while not self.stopping:
             if self.command.wait_for:
                 self.state, self.output = "waiting for workers", Output()
                 await group.ready()
             reason = await self._once(group)
-            if self._stopping:
+            if self.stopping:
                 break
             self.upstream.fail(reason)
             log.error("engine: %s", reason)
@@ -145,7 +146,7 @@ class Engine:
 
     async def stop(self) -> None:
         """End the process: kindly, then for good."""
-        self._stopping = True
+        self.stopping = True
         process = self._process
         if process is None or process.returncode is not None:
             return

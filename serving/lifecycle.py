@@ -43,6 +43,10 @@ EXIT_PORT = 71
 _LAST_WORDS_SECONDS = 2.0
 
 
+class _Stopped(Exception):
+    """The files need not be compared any more."""
+
+
 class _Server(uvicorn.Server):
     """Leaves signals to us."""
 
@@ -136,8 +140,18 @@ async def drain(gate: Gate, upstream: Upstream, seconds: float, hurry: asyncio.E
 
 async def _run(engine: Engine, measures: metrics.Metrics, settings: Settings) -> None:
     """Compare all files with their sha256, where one is known, and only then load them."""
+    with contextlib.suppress(_Stopped):
+        await _check(engine, measures, settings)
+        await engine.run()
+
+
+async def _check(engine: Engine, measures: metrics.Metrics, settings: Settings) -> None:
+    def go_on() -> None:
+        if engine.stopping:  # a thread ends by itself or not at all, and the process would wait for it
+            raise _Stopped
 
     def show(done: int, size: int) -> None:
+        go_on()
         engine.output.progress = done / size
 
     engine.state = "checking weights"
@@ -149,13 +163,12 @@ async def _run(engine: Engine, measures: metrics.Metrics, settings: Settings) ->
         raise WrongHash(checked.reason)
     log.info("weights: %s: %s", checked.state, checked.reason)
     for extra in settings.extras:
-        beside = await asyncio.to_thread(extras.check, extra)
+        beside = await asyncio.to_thread(extras.check, extra, lambda *_: go_on())
         log.info("%s: %s: %s", extra.kind, beside.state, beside.reason)
         if extra.kind is Kind.PROJECTOR:
             measures.projector(beside.state)
             engine.projector = beside.state
     engine.weights = checked.state
-    await engine.run()
 
 
 def _why(running: asyncio.Task[None]) -> int:

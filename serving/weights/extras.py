@@ -13,7 +13,7 @@ from serving.weights.errors import TooLarge, WrongHash
 from serving.weights.stamps import State
 
 if TYPE_CHECKING:
-    from serving.weights.checking import Checked
+    from serving.weights.checking import Checked, Progress
 
 _WRITTEN = re.compile(r"(?P<path>.+\.gguf)(?::(?P<size>[0-9]{1,15})(?::(?P<sha256>[0-9a-fA-F]{64}))?)?")
 
@@ -64,15 +64,15 @@ def parse(kind: Kind, text: str) -> Extra:
     return Extra(kind, Path(found["path"]), int(size) if size else None, digest.lower() if digest else None)
 
 
-def check(extra: Extra) -> Checked:
-    """Return what is known of a file's content.
+def check(extra: Extra, progress: Progress | None = None) -> Checked:
+    """Return what is known of a file's content; `progress` is told of its bytes while they are hashed.
 
     Raises:
         MissingWeights: it is not there or is no GGUF file.
         TooLarge: it has more bytes than the plan counted, so the engine would take more than was planned.
         WrongHash: it is not what was promised.
     """
-    checked = checking.check(extra.path, extra.sha256, image=extra.image)
+    checked = checking.check(extra.path, extra.sha256, image=extra.image, progress=progress)
     if extra.size is not None and checked.size > extra.size:
         raise TooLarge(
             f"the {extra.kind} {extra.path} has {checked.size} bytes, and the plan counted {extra.size}; "

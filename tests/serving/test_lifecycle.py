@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -70,6 +71,32 @@ def test_sigterm_under_load_cuts_no_stream(front: Front) -> None:
     assert [text.count('"text":') for text in texts] == [25] * 8
     assert front.process.wait(60) == 0
     assert front.engine_pid is None
+
+
+def test_sigterm_ends_the_comparison_of_a_large_file(engine: Engine, tmp_path: Path) -> None:
+    """A minute for 40 GB, which a pod that is deleted has not to wait for."""
+    large = tmp_path / "large.gguf"
+    with large.open("wb") as file:
+        file.write(b"GGUF")
+        file.truncate(2**38)
+    port = str(free_port())
+    command = ["--", "llama-server", "--parallel", "1", "--port", str(free_port()), "--alias", "large"]
+    arguments = ["--model", str(large), "--sha256", "0" * 64, "--port", port, *command]
+    with fronts.started([sys.executable, "-m", "serving", *arguments], engine.environment, tmp_path) as (
+        process,
+        log,
+    ):
+        front = fronts.Front(process, int(port), 0, log)
+        wait_until(lambda: _is_comparing(front), "the file is being compared", 60)
+        front.terminate()
+        assert process.wait(20) == 0
+        assert "never retrieved" not in front.log
+
+
+def _is_comparing(front: Front) -> bool:
+    with contextlib.suppress(OSError):
+        return '"checking weights"' in front.get("/readyz")[1]
+    return False
 
 
 def test_streams_that_outlast_the_bound_are_told_so(engine: Engine, model_file: Path, tmp_path: Path) -> None:
