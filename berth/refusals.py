@@ -149,7 +149,7 @@ def too_small(case: Case, instance: InstanceType, catalog: Catalog, known: list[
             "fleet file does not declare networkPolicy: enforced"
         )
     fixes = [f"instanceType: {other.name} ({_gpus(other)})" for other in _other_type(case, catalog)]
-    fixes += _less(case, instance, known)
+    fixes += [*_less_of(case, instance, known), *_together(case)]
     return _short(_INSTANCE, instance.name, reason, _either(fixes), best)
 
 
@@ -166,9 +166,8 @@ def nothing_fits(case: Case, fleet: Fleet, known: list[str]) -> Problem:
     largest = max(case.roomy, key=lambda instance: (instance.gpu_count * instance.gpu_memory, instance.name))
     best = fitting.best(demand, largest, case.most_nodes)
     reason = f"{need(demand, best)}; the largest instance type, {largest.name}, has {_gpus(largest)}"
-    fixes = [f"inference.llamacpp.{fix}" for fix in _less(case, largest, known)]
-    if demand.images is None and not case.joined and replace(case, joined=True).stands():
-        fixes.append("networkPolicy: enforced in berth.yaml, where that is so, for several nodes")
+    fixes = [f"inference.llamacpp.{fix}" for fix in _less_of(case, largest, known)]
+    fixes += _together(case)
     return _short(("inference", "preset", "name"), demand.model.name, reason, _either(fixes), best)
 
 
@@ -176,6 +175,14 @@ def _other_type(case: Case, catalog: Catalog) -> Iterator[InstanceType]:
     other = placing.elsewhere(case, catalog)
     if other is not None:
         yield other
+
+
+def _less_of(case: Case, instance: InstanceType, known: list[str]) -> list[str]:
+    """What is smaller and stands; where nothing does with all replicas, what stands with one."""
+    found = list(_less(case, instance, known))
+    if found or case.count is None or case.replicas in (None, 1):
+        return found
+    return [f"{fix} and replicas: 1" for fix in _less(replace(case, replicas=1), instance, known)]
 
 
 def _less(case: Case, instance: InstanceType, known: list[str]) -> Iterator[str]:
@@ -186,6 +193,11 @@ def _less(case: Case, instance: InstanceType, known: list[str]) -> Iterator[str]
     quantization = placing.other_quantization(case, known, smaller=True)
     if quantization is not None:
         yield f"quantization: {quantization}"
+
+
+def _together(case: Case) -> Iterator[str]:
+    if case.demand.images is None and not case.joined and replace(case, joined=True).stands():
+        yield "networkPolicy: enforced in berth.yaml, where that is so, for several nodes"
 
 
 def _either(fixes: Sequence[str]) -> str:

@@ -139,9 +139,6 @@ def _demand(workspace: Workspace, catalog: Catalog, found: list[Problem]) -> Dem
     if quantization is None:
         return None
     context, parallel = ours.context_size or model.default_context, ours.parallel or fitting.DEFAULT_PARALLEL
-    found += projectors.problems(workspace, model, model.default_context if context == "auto" else context)
-    if found:
-        return None
     demand = fitting.demand(
         model,
         quantization,
@@ -151,7 +148,9 @@ def _demand(workspace: Workspace, catalog: Catalog, found: list[Problem]) -> Dem
         cache_type_v=ours.cache_type_v or "f16",
         adapters=tuple(adapter.size for adapter in adapters.of(workspace)),
     )
-    demand = projectors.counted(workspace, demand)
+    found += projectors.problems(workspace, model, model.default_context if context == "auto" else context)
+    if not found:
+        demand = projectors.counted(workspace, demand)
     if demand.cache_type_k != demand.cache_type_v:
         found.append(refusals.mixed_cache(demand))
     else:
