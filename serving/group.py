@@ -134,9 +134,9 @@ class Group:
                     line = await reader.readline()
                 if not line:
                     return
-                beat = json.loads(line)
-                if beat["ready"]:
-                    await self._tell(one, str(beat["instance"]), bool(beat["ending"]), "")
+                ready, instance, ending = _beat(line)
+                if ready:
+                    await self._tell(one, instance, ending, "")
         finally:
             writer.close()
 
@@ -148,3 +148,11 @@ class Group:
         async with self._changed:
             one.instance, one.ending, one.problem = instance, ending, problem
             self._changed.notify_all()
+
+
+def _beat(line: bytes) -> tuple[bool, str, bool]:
+    """Read a worker's beat, or raise ValueError: who answers may be another program."""
+    beat = json.loads(line)
+    if not isinstance(beat, dict) or not {"ready", "instance", "ending"} <= beat.keys():
+        raise ValueError(f"it says {line[:40]!r}, which is no worker's beat")
+    return bool(beat["ready"]), str(beat["instance"]), bool(beat["ending"])

@@ -173,7 +173,7 @@ def _wrong(name: str, reason: str) -> Refusal:
 def _number(low: float, high: float, *, above: bool = False) -> Callable[[str, Any], None]:
     def check(name: str, value: Any) -> None:
         good = isinstance(value, int | float) and not isinstance(value, bool)
-        if not good or not low <= value <= high or (above and value == low):
+        if not good or not low <= value <= high or (above and value == low) or value == _INFINITE:
             least = f"above {low:g}" if above else f"at least {low:g}"
             most = "" if high == float("inf") else f" and at most {high:g}"
             raise _wrong(name, f"must be a number {least}{most}")

@@ -149,9 +149,10 @@ class Worker:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request; the connection is closed after it."""
         with contextlib.suppress(OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
-            request = await asyncio.wait_for(reader.readline(), _REQUEST_SECONDS)
-            while (await asyncio.wait_for(reader.readline(), _REQUEST_SECONDS)).strip():
-                pass
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                request = await reader.readline()
+                while (await reader.readline()).strip():
+                    pass
             words = request.decode("latin-1").split()
             if len(words) < 2 or words[0] != "GET":
                 await _respond(writer, 405, "only GET\n")

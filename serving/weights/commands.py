@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from serving.weights import tools as programs
 from serving.weights import verifying
-from serving.weights.errors import EXIT_WRONG_HASH, WeightsError, say_why
+from serving.weights.errors import EXIT_WRONG_HASH, FULL, NoRoom, WeightsError, say_why
 from serving.weights.stamps import State
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _told(run: Callable[[], int]) -> int:
         return error.exit_code
     except OSError as error:
         say_why(f"{error.filename or 'the volume'}: {error.strerror or error}")
-        return 1
+        return NoRoom.exit_code if error.errno in FULL else 1
     finally:
         signal.signal(signal.SIGTERM, previous)
 

@@ -7,7 +7,6 @@ reads that once to hash it, as long as the hub still means the same file.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import time
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from serving.weights import stamps
 from serving.weights.checking import CHUNK, wrong
-from serving.weights.errors import GaveUp, NoRoom, WrongHash
+from serving.weights.errors import FULL, GaveUp, NoRoom, WrongHash
 from serving.weights.hub import Passing, Restart
 from serving.weights.progress import Progress, amount
 from serving.weights.stamps import State
@@ -128,7 +127,7 @@ class Download:
                 self._fill(file.fileno())
                 os.fsync(file.fileno())
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in FULL:
                 raise NoRoom(f"{self.target.parent} is full: {self.progress.text(self.offset)}") from error
             raise
         return self._finish()

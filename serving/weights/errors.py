@@ -14,6 +14,7 @@ The codes are those of sysexits.h, so that a pod's status tells a wrong hash fro
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -24,6 +25,8 @@ MOST_BYTES = 4096
 """Kubernetes keeps no more of a message."""
 
 EXIT_WRONG_HASH = 65
+FULL = frozenset([errno.ENOSPC, errno.EDQUOT])
+"""What the kernel says of a volume without room, or of a quota that is used up."""
 
 
 class WeightsError(Exception):

@@ -34,6 +34,7 @@ SILENCE = 60.0
 """Seconds; a connection on which nothing comes for that long is given up and opened anew."""
 _REDIRECTS = frozenset([301, 302, 303, 307, 308])
 _MOST_REDIRECTS = 5
+_SIZE = re.compile(r"[0-9]{1,18}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PASSING = frozenset([408, 425, 429])
 _REJECTED = frozenset([401, 403])
@@ -113,7 +114,7 @@ class Hub:
             self.revision = commit
         return Found(
             name=name,
-            size=int(size) if size and size.isdecimal() else None,
+            size=_bytes(size),
             etag=etag,
             sha256=linked if _DIGEST.fullmatch(linked) else None,
             commit=commit,
@@ -133,8 +134,7 @@ class Hub:
             continues = response.headers.get("content-range", "").startswith(f"bytes {start}-")
             if response.status == 416 or (start and not (response.status == 206 and continues)):
                 raise Restart
-            length = response.headers.get("content-length")
-            left = int(length) if length and length.isdecimal() else None
+            left = _bytes(response.headers.get("content-length"))
             buffers, turn = (bytearray(BUFFER), bytearray(BUFFER)), 0
             while True:
                 turn = 1 - turn
@@ -283,7 +283,12 @@ def _retry_after(text: str | None) -> float | None:
     if text.isdecimal():
         return min(float(text), _LONGEST_PAUSE)
     try:
-        moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+        moment = email.utils.parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
         return None
-    return min(max(0.0, moment.timestamp() - time.time()), _LONGEST_PAUSE)
+    return min(max(0.0, moment - time.time()), _LONGEST_PAUSE)
+
+
+def _bytes(text: str | None) -> int | None:
+    """A header's number of bytes, None where it is none of this world."""
+    return int(text) if text and _SIZE.fullmatch(text) else None

@@ -184,7 +184,13 @@ def _create(path: Path, timing: Timing) -> Lease | None:
     except FileExistsError:
         return None
     lease = Lease(path, file, timing, uuid.uuid4().hex, _lock(file))
-    lease.write()
+    try:
+        lease.write()
+    except OSError:  # a full volume: an empty record would have the next pod wait until it is stale
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(file)
+        raise
     return lease
 
 
