@@ -14,6 +14,7 @@ The codes are those of sysexits.h, so that a pod's status tells a wrong hash fro
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -81,5 +82,6 @@ def say_why(text: str) -> None:
     """Tell why this container ends: on stderr, and where Kubernetes shows it in the pod's status."""
     print(f"error: {text}", file=sys.stderr, flush=True)
     place = Path(os.environ.get("BERTH_TERMINATION_LOG", TERMINATION_LOG))
-    if place.exists() and os.access(place, os.W_OK):
-        place.write_bytes(text.encode()[:MOST_BYTES])
+    with contextlib.suppress(OSError):  # it lies on the node's disk, which may be what is full
+        if place.exists() and os.access(place, os.W_OK):
+            place.write_bytes(text.encode()[:MOST_BYTES])

@@ -47,6 +47,16 @@ def test_a_full_volume_is_told_as_such_whatever_was_written_first(
     assert "No space left" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.usefixtures("full")
+def test_a_full_node_has_its_reason_on_stderr_at_least(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BERTH_TERMINATION_LOG", "/dev/full")
+    assert commands._told(lambda: _work(tmp_path)) == 73
+    assert "No space left" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [
