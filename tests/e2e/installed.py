@@ -25,11 +25,11 @@ PLATFORM = "berth-system"
 
 
 @contextlib.contextmanager
-def platform(cluster: Cluster, folder: Path, fleet: dict[str, Any]) -> Iterator[None]:
+def platform(cluster: Cluster, folder: Path, fleet: dict[str, Any], *options: str) -> Iterator[None]:
     """The platform that `berth install` makes of a fleet file, running from its images."""
     (folder / "berth.yaml").write_text(yaml.safe_dump(fleet))
     berth = ROOT / ".venv" / "bin" / "berth"
-    rendered = cluster(berth, "install", "--fleet", folder / "berth.yaml", "--out", "-")
+    rendered = cluster(berth, "install", "--fleet", folder / "berth.yaml", "--out", "-", *options)
     cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=rendered)
     try:
         for program in clusters.PROGRAM_IMAGES:
