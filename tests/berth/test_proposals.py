@@ -8,19 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from berth import catalog as catalogs
 from berth import rules, workspaces
 from berth.fleet import Fleet
-from berth.spec.llamacpp import CACHE_TYPES
+from tests.random_specs import CATALOG, FLEETS, documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from berth.problems import Problem
 
-CATALOG = catalogs.load()
 PLACES: dict[str, tuple[str, ...]] = {
     "instanceType": ("resource", "instanceType"),
     "count": ("resource", "count"),
@@ -68,43 +65,6 @@ def assert_mended(refused: list[Problem], problem: Problem, after: list[Problem]
     later = OF_THE_FIT if problem.rule in BEFORE_THE_FIT else frozenset()
     new = [one for one in after if (one.rule, one.path) not in known and one.rule not in later]
     assert not new, f"{problem.message}\n  brings  {new[0].message}"
-
-
-@st.composite
-def documents(draw: st.DrawFn) -> dict[str, Any]:
-    model = CATALOG.model(draw(st.sampled_from(CATALOG.model_names)))
-    resource: dict[str, Any] = {"labelSelector": {"matchLabels": {"apps": "test"}}}
-    llamacpp: dict[str, Any] = {}
-    contexts = st.sampled_from(("auto", 256, 300, 8_192, 131_072, 2**20, 2**24, model.trained_context))
-    cache = draw(st.sampled_from(CACHE_TYPES))
-    for place, name, values in (
-        (resource, "instanceType", st.sampled_from(sorted(CATALOG.instance_types))),
-        (resource, "count", st.sampled_from((1, 2, 3, 8, 40))),
-        (llamacpp, "quantization", st.sampled_from(sorted(model.quantizations))),
-        (llamacpp, "contextSize", contexts),
-        (llamacpp, "parallel", st.sampled_from((1, 2, 3, 5, 16, 64, 256))),
-        (llamacpp, "replicas", st.sampled_from((1, 2, 3, 9, 100))),
-        (llamacpp, "weights", st.just({"pvc": "models", "file": "model.gguf"})),
-        (llamacpp, "cacheTypeK", st.just(cache)),
-        (llamacpp, "cacheTypeV", st.just(cache)),
-        *([(llamacpp, "mmproj", st.just({}))] if model.projector else []),
-    ):
-        if draw(st.booleans()):
-            place[name] = draw(values)
-    return {
-        "apiVersion": "kaito.sh/v1beta1",
-        "kind": "Workspace",
-        "metadata": {"name": "test"},
-        "resource": resource,
-        "inference": {"preset": {"name": model.name}, "llamacpp": llamacpp},
-    }
-
-
-FLEETS = st.builds(
-    Fleet,
-    cloud=st.sampled_from(("azure", "aws", "gcp")),
-    network_policy=st.sampled_from(("none", "enforced")),
-)
 
 
 @settings(max_examples=60, deadline=None)
