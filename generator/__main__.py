@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import io
 import os
 import sys
 
-EXIT_INTERRUPTED = 130
-
 
 def main() -> None:
     """Run the command line; exit codes are 0 fine, 1 problems, 2 could not run, 130 interrupted by Ctrl-C."""
+    from generator import interrupts
+
+    interrupts.arrange()
     # A short-lived process: looking for cycles in a thousand small documents costs more than it frees.
     gc.disable()
     _open_closed_streams()
     _write_every_letter()
     try:
         code = _run()
-    except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED
-    if code == EXIT_INTERRUPTED:
-        _leave_at_once()
+    except BaseException:
+        if interrupts.seen():
+            interrupts.leave()
+        raise
+    if code and interrupts.seen():
+        interrupts.leave()
     sys.exit(code)
 
 
@@ -51,13 +53,6 @@ def _write_every_letter() -> None:
                 stream.reconfigure(errors="replace")
             else:
                 stream.reconfigure(encoding="utf-8")
-
-
-def _leave_at_once() -> None:
-    """Skip jsii's farewell to Node, which Ctrl-C has ended too; what had to be undone is undone."""
-    with contextlib.suppress(OSError, ValueError):
-        print("interrupted", file=sys.stderr, flush=True)
-    os._exit(EXIT_INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import subprocess
+import sys
 import tarfile
 import tempfile
 import threading
@@ -148,6 +149,7 @@ def _start() -> Any:
 
     # jsii reports a Node that does not run by a traceback, here and once more at exit.
     _check_version(node, asked)
+    _hear_no_farewell()
     try:
         import cdk8s  # noqa: F401  loads cdk8s' module into the jsii kernel
 
@@ -163,6 +165,17 @@ def _start() -> Any:
         """The Python side of `batch.js`."""
 
     return lambda text: jsii.sinvoke(Batch, "charts", [text])
+
+
+def _hear_no_farewell() -> None:
+    """Silence jsii where it stops a Node that is gone or never came; our own error says more."""
+    hook = sys.unraisablehook
+
+    def heard(said: sys.UnraisableHookArgs) -> None:
+        if "_NodeProcess" not in repr(said.object):
+            hook(said)
+
+    sys.unraisablehook = heard
 
 
 def bundled_node() -> str:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from generator import bridge, synth
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def thing(**fields: Any) -> dict[str, Any]:
@@ -96,3 +94,24 @@ def test_nothing_starts_node_before_it_must(module: str) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: no file size limits here")
+def test_a_full_temporary_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(
+        "apiVersion: kaito.sh/v1beta1\nkind: Workspace\nmetadata: {name: one}\n"
+        "resource: {instanceType: Standard_NC24ads_A100_v4, labelSelector: {matchLabels: {apps: one}}}\n"
+        "inference: {preset: {name: falcon-7b}}\n"
+    )
+    # A limit of 16 KiB a file stands for the disk: jsii unpacks its own program into a temporary folder.
+    limited = 'ulimit -f 16; exec "$@" render one.yaml --out out'
+    done = subprocess.run(
+        ["/bin/bash", "-c", limited, "bash", sys.executable, "-m", "generator"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+    )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: cdk8s could not start with Node ")
+    assert line.endswith("File too large")
+    assert not (tmp_path / "out").exists()
