@@ -49,8 +49,8 @@ class Chart:
 
     @cached_property
     def text(self) -> str:
-        """The objects as JSON: what is sent to Node, and what a digest of them is made from."""
-        return json.dumps(self.objects, separators=(",", ":"))
+        """The objects as JSON, in one order of keys: what Node gets, and a digest is made from."""
+        return json.dumps(self.objects, separators=(",", ":"), sort_keys=True)
 
 
 def made(charts: Iterable[Chart]) -> Iterator[list[Object]]:
