@@ -1,7 +1,7 @@
 """The webhook's certificates by cert-manager: issued, injected, renewed, and admission goes on meanwhile.
 
 BERTH_CERT_MANAGER_MANIFESTS names the file of a release (`cert-manager.yaml` of
-github.com/cert-manager/cert-manager, 1.20 or newer, which adds a new authority to the old one); besides it
+github.com/cert-manager/cert-manager, 1.19 or newer, which adds a new authority to the old one); besides it
 needs a cluster (see `clusters.py`) and the images of webhook and watcher.
 """
 
