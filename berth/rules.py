@@ -11,10 +11,10 @@ from berth.errors import NoFit, UnknownInstanceType
 from berth.problems import Path, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from berth.catalog import Catalog
-    from berth.fleet import Fleet
+    from berth.fleet import Budget, Fleet
     from berth.plans import Plan
     from berth.sizing import Decision
     from berth.workspaces import Reading, Workspace
@@ -97,39 +97,41 @@ def over_budget(plans: Iterable[Plan], fleet: Fleet) -> list[tuple[Plan, Problem
     by_namespace: dict[str, list[Plan]] = defaultdict(list)
     for plan in plans:
         by_namespace[plan.namespace or "default"].append(plan)
-    found: list[tuple[Plan, Problem]] = []
-    for namespace, members in by_namespace.items():
-        budget = fleet.budgets.get(namespace)
-        if budget is None:
-            continue
-        if budget.gpus is not None:
-            total = sum(plan.nodes.count * plan.nodes.gpus_per_node for plan in members)
-            if total > budget.gpus:
-                reason = f"namespace {namespace} would take {total} GPUs, and its budget is {budget.gpus}"
-                found += [(plan, _budget(reason, plan.nodes.count)) for plan in members]
-        if budget.cost_per_month is not None:
-            unpriced = [plan for plan in members if plan.cost is None]
-            for plan in unpriced:
-                reason = (
-                    f"namespace {namespace} has a budget of {budget.cost_per_month:g} a month, "
-                    f"and the price of {plan.nodes.instance_type} is unknown"
-                )
-                problem = Problem(
-                    ("resource", "instanceType"),
-                    plan.nodes.instance_type,
-                    reason,
-                    "add it to prices in berth.yaml",
-                    rule="budget",
-                )  # fmt: skip
-                found.append((plan, problem))
-            month = sum(plan.cost.per_hour for plan in members if plan.cost) * HOURS_PER_MONTH
-            if month > budget.cost_per_month:
-                reason = (
-                    f"namespace {namespace} would cost {month:.0f} a month, "
-                    f"and its budget is {budget.cost_per_month:g}"
-                )
-                found += [(plan, _budget(reason, plan.nodes.count)) for plan in members]
-    return found
+    return [
+        entry
+        for namespace, members in by_namespace.items()
+        if (budget := fleet.budgets.get(namespace)) is not None
+        for entry in (*_over_gpus(namespace, members, budget), *_over_cost(namespace, members, budget))
+    ]
+
+
+def _over_gpus(namespace: str, members: list[Plan], budget: Budget) -> Iterator[tuple[Plan, Problem]]:
+    total = sum(plan.nodes.count * plan.nodes.gpus_per_node for plan in members)
+    if budget.gpus is not None and total > budget.gpus:
+        reason = f"namespace {namespace} would take {total} GPUs, and its budget is {budget.gpus}"
+        yield from ((plan, _budget(reason, plan.nodes.count)) for plan in members)
+
+
+def _over_cost(namespace: str, members: list[Plan], budget: Budget) -> Iterator[tuple[Plan, Problem]]:
+    if budget.cost_per_month is None:
+        return
+    most = _money(budget.cost_per_month)
+    for plan in members:
+        if plan.cost is None:
+            name = plan.nodes.instance_type
+            unknown = f"the price of {name} is unknown"
+            reason = f"namespace {namespace} has a budget of {most} a month, and {unknown}"
+            fix = "add it to prices in berth.yaml"
+            yield plan, Problem(("resource", "instanceType"), name, reason, fix, rule="budget")
+    month = sum(plan.cost.per_hour for plan in members if plan.cost) * HOURS_PER_MONTH
+    if month > budget.cost_per_month:
+        reason = f"namespace {namespace} would cost {_money(month)} a month, and its budget is {most}"
+        yield from ((plan, _budget(reason, plan.nodes.count)) for plan in members)
+
+
+def _money(amount: float) -> str:
+    """Two decimals where they say something: a budget of 2000 that 2000.40 exceeds."""
+    return f"{amount:.2f}".removesuffix(".00")
 
 
 def _budget(reason: str, count: int) -> Problem:

@@ -96,6 +96,9 @@ def test_what_is_no_workspace_has_no_plan() -> None:
         pytest.param(
             {"costPerMonth": 8000}, "Standard_NC12s_v3", "a month, and its budget is 8000", id="money"
         ),
+        pytest.param(
+            {"costPerMonth": 1234567.5 / 365}, "Standard_NC12s_v3", "its budget is 3382.38", id="cents"
+        ),
     ],
 )
 def test_a_namespace_over_its_budget_is_refused(budget: dict[str, Any], instance: str, words: str) -> None:
