@@ -95,7 +95,7 @@ class _Search:
 
     def _nodes(self, instance: InstanceType, gpus: int) -> int | None:
         """The nodes for all replicas; None where more are taken than are given."""
-        needed = _nodes_for(instance, gpus, self.replicas)
+        needed = nodes_of(instance, gpus, self.replicas)
         if self.count is None:
             return needed
         return self.count if needed <= self.count else None
@@ -103,10 +103,11 @@ class _Search:
 
 def nodes_for(fit: Fit, replicas: int) -> int:
     """Return the nodes that hold the replicas."""
-    return _nodes_for(fit.instance, fit.gpus, replicas)
+    return nodes_of(fit.instance, fit.gpus, replicas)
 
 
-def _nodes_for(instance: InstanceType, gpus: int, replicas: int) -> int:
+def nodes_of(instance: InstanceType, gpus: int, replicas: int) -> int:
+    """Return the nodes that hold replicas of so many GPUs each."""
     if gpus > instance.gpu_count:
         return -(-gpus // instance.gpu_count) * replicas
     return -(-replicas // (instance.gpu_count // gpus))

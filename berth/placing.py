@@ -142,8 +142,10 @@ def elsewhere(case: Case, catalog: Catalog) -> InstanceType | None:
 
 def smaller_context(case: Case, instance: InstanceType) -> int | None:
     """Return the largest smaller context per slot with which the replicas stand, if any."""
-    wanted = case.demand.wanted_context
+    wanted, replicas = case.demand.wanted_context, case.replicas or 1
     for gpus in reversed(fitting.counts(case.demand, instance, case.most_nodes)):
+        if case.count is not None and choosing.nodes_of(instance, gpus, replicas) > case.count:
+            continue
         context = fitting.largest_context(case.demand, instance, gpus, wanted)
         if not fitting.SMALLEST_CONTEXT <= context < wanted:
             continue
