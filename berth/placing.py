@@ -76,10 +76,22 @@ class Case:
 
     def holds_on_host(self, fit: Fit, instance: InstanceType) -> bool:
         """Return whether a node has the memory that its pods ask for, which taking images makes much."""
+        nodes, replicas = self.nodes_and_replicas(fit)
+        return self._hosts(fit, instance, -(-replicas // nodes))
+
+    def room_for_surge(self, fit: Fit) -> bool:
+        """Return whether one replica more can start beside the others, wherever those happen to be."""
+        nodes, replicas = self.nodes_and_replicas(fit)
+        return (
+            fit.nodes == 1
+            and nodes * fit.replicas_per_node > replicas
+            and self._hosts(fit, fit.instance, min(fit.replicas_per_node, replicas + 1))
+        )
+
+    def _hosts(self, fit: Fit, instance: InstanceType, pods: int) -> bool:
         if self.demand.images is None or instance.memory is None:
             return True
-        nodes, replicas = self.nodes_and_replicas(fit)
-        return -(-replicas // nodes) * fit.host_memory <= instance.memory
+        return pods * fit.host_memory <= instance.memory
 
     def stands(self) -> bool:
         """Return whether the planner would take a spec that asks this."""

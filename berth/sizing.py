@@ -249,7 +249,7 @@ def _plan(
             server=server,
             memory=fit.memory,
             weights=source,
-            surge=_room_for_surge(fit, nodes, replicas),
+            surge=case.room_for_surge(fit),
             cost=_cost(fit.instance, nodes),
             warnings=tuple(warning.reason for warning in warnings),
         )
@@ -262,11 +262,6 @@ def _plan(
         return tuple(told)
 
     return Decision(write, warnings, explain)
-
-
-def _room_for_surge(fit: Fit, nodes: int, replicas: int) -> bool:
-    room = nodes // fit.nodes if fit.nodes > 1 else nodes * fit.replicas_per_node
-    return room > replicas and fit.nodes == 1
 
 
 def _fallbacks(case: Case, fit: Fit, catalog: Catalog, fleet: Fleet) -> tuple[InstanceType, ...]:

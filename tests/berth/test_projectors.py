@@ -258,6 +258,14 @@ def test_a_node_with_more_memory_is_chosen_for_many_images() -> None:
     assert memory_of_the_chosen({}) > memory_of_the_chosen(None)
 
 
+def test_no_pod_more_is_started_where_the_node_has_a_gpu_for_it_but_no_memory() -> None:
+    three: dict[str, Any] = {"preset": "qwen3.5-4b", "parallel": 30, "replicas": 3, "at": Fleet(cloud="aws")}
+    node = {"instanceType": "g4dn.12xlarge", "count": 1}
+    assert planned(**three, resource=node).surge
+    assert not planned({}, **three, resource=node).surge
+    assert planned({"maxImageTokens": 256}, **three, resource=node).surge
+
+
 def test_more_images_than_any_node_has_memory_for_are_refused() -> None:
     small = Fleet(provisioning="none", instance_types=({"name": "g4dn.xlarge"},))
     found = refused({}, preset="qwen3.5-4b", parallel=16, at=small, resource={"labelSelector": {}})
