@@ -255,14 +255,20 @@ def with_context(demand: Demand, fit: Fit) -> Fit:
 
 
 @lru_cache(maxsize=4_096)
-def largest_context(demand: Demand, instance: InstanceType, gpus: int, limit: int) -> int:
-    """Return the largest context per slot, in tokens, that fits up to `limit`; 0 where none does."""
+def largest_context(
+    demand: Demand, instance: InstanceType, gpus: int, limit: int, *, nearly: bool = False
+) -> int:
+    """Return the largest context per slot, in tokens, that fits up to `limit`; 0 where none does.
+
+    `nearly` takes one that is a little smaller and found sooner: enough for what is only proposed.
+    """
     return engine.largest_context(
         demand.layout,
         demand.settings(SMALLEST_CONTEXT, gpus),
         instance.gpu_memory,
         engine.overhead(instance.gpu_model),
         limit,
+        nearly=nearly,
     )
 
 

@@ -7,6 +7,7 @@ that nothing is proposed that would be refused in its turn.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -95,20 +96,26 @@ class Case:
 
     def stands(self) -> bool:
         """Return whether the planner would take a spec that asks this."""
-        images = self.demand.images
-        if images is not None and images.tokens >= self.demand.wanted_context:
+        return _stands(self)
+
+
+@lru_cache(maxsize=4_096)
+def _stands(case: Case) -> bool:
+    images = case.demand.images
+    if images is not None and images.tokens >= case.demand.wanted_context:
+        return False
+    try:
+        smallest = case.fit()
+        if smallest is None:
             return False
-        try:
-            smallest = self.fit()
-            if smallest is None:
-                return False
-            fit = fitting.with_context(self.demand, smallest)
-        except InvalidSettings:
-            return False
-        room = self.room(fit)
-        if room is not None and (self.replicas or 1) > room:
-            return False
-        return self.holds_on_host(fit, fit.instance)
+        # a context that is as large as fits only matters to a node's own memory, and takes long to find
+        fit = smallest if images is None else fitting.with_context(case.demand, smallest)
+    except InvalidSettings:
+        return False
+    room = case.room(fit)
+    if room is not None and (case.replicas or 1) > room:
+        return False
+    return case.holds_on_host(fit, fit.instance)
 
 
 def case(
@@ -153,12 +160,12 @@ def elsewhere(case: Case, catalog: Catalog) -> InstanceType | None:
 
 
 def smaller_context(case: Case, instance: InstanceType) -> int | None:
-    """Return the largest smaller context per slot with which the replicas stand, if any."""
+    """Return a smaller context per slot, nearly the largest with which the replicas stand, if any."""
     wanted, replicas = case.demand.wanted_context, case.replicas or 1
     for gpus in reversed(fitting.counts(case.demand, instance, case.most_nodes)):
         if case.count is not None and choosing.nodes_of(instance, gpus, replicas) > case.count:
             continue
-        context = fitting.largest_context(case.demand, instance, gpus, wanted)
+        context = fitting.largest_context(case.demand, instance, gpus, wanted, nearly=True)
         if not fitting.SMALLEST_CONTEXT <= context < wanted:
             continue
         if replace(case, demand=fitting.with_context_size(case.demand, context)).stands():
@@ -170,6 +177,7 @@ def other_quantization(case: Case, names: list[str], *, smaller: bool) -> str | 
     """Return the one of these quantizations that is nearest in size and with which the replicas stand."""
     size = case.demand.layout.size
     others = (fitting.with_quantization(case.demand, name) for name in names)
+    smaller = smaller or not case.stands()
     usable = [other for other in others if other.layout.size < size or not smaller]
     for other in sorted(usable, key=lambda one: (abs(one.layout.size - size), one.quantization)):
         if other.quantization != case.demand.quantization and replace(case, demand=other).stands():

@@ -255,6 +255,10 @@ def test_the_largest_context_is_the_last_that_fits(
     assert found % 256 == 0
     assert found == 0 or fits(found)
     assert found == 131_072 or not fits(found + 256)
+    near = largest_context(layout, settings, capacity, overhead, 131_072, nearly=True)
+    assert near % 256 == 0
+    assert near == 0 or fits(near)
+    assert found - found // 32 - 256 <= near <= found
 
 
 def test_no_context_fits_where_the_weights_do_not() -> None:
