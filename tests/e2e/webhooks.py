@@ -10,14 +10,13 @@ import re
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from generator.platform import access, admission, frame
+from tests import images
 from tests.e2e import rights
 from tests.e2e.balancer import Backend
 from tests.e2e.conftest import ROOT, free_ports
@@ -48,14 +47,7 @@ class Replica:
         return self.page("readyz")[0] == 200
 
     def page(self, name: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.plain}/{name}", timeout=5) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError as error:
-            return 0, str(error)
+        return images.page(self.plain, f"/{name}")
 
     @property
     def leading(self) -> bool:
